@@ -24,9 +24,7 @@ class SettingsError(Exception):
 
 def setting(default: Any, meaning: str, *, at_least: float | None = None, choices: tuple[str, ...] = ()) -> Any:
     """A field of `Settings`: its default, what it means (with the unit), and its bounds."""
-    return dataclasses.field(
-        default=default, metadata={"meaning": meaning, "at_least": at_least, "choices": choices}
-    )
+    return dataclasses.field(default=default, metadata={"meaning": meaning, "at_least": at_least, "choices": choices})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,24 @@
+"""The tables."""
+
+from persistence.models.base import Base
+from persistence.models.changes import Action, Change
+from persistence.models.operations import IdempotencyKey, SignInAttempts
+from persistence.models.tasks import Task, TaskPriority, TaskStatus
+from persistence.models.tokens import Scope, Token, TokenKind
+from persistence.models.users import Role, User
+
+__all__ = [
+    "Action",
+    "Base",
+    "Change",
+    "IdempotencyKey",
+    "Role",
+    "Scope",
+    "SignInAttempts",
+    "Task",
+    "TaskPriority",
+    "TaskStatus",
+    "Token",
+    "TokenKind",
+    "User",
+]

@@ -1,0 +1,205 @@
+"""The connection pool: from a database URL as people paste it to an engine that heals itself."""
+
+import asyncio
+import ssl
+import time
+from typing import Any
+
+import asyncpg
+from sqlalchemy import URL, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from persistence.settings import Settings, SettingsError
+
+STATEMENT_CACHE = 512
+"""Prepared statements a connection keeps; a statement is one shape of a list, so there are more than asyncpg's 100."""
+
+
+class DatabaseUnreachable(Exception):
+    """The database did not answer; the message is one line without credentials."""
+
+
+# What a driver or the operating system raises when the server is away, or going away.
+UNREACHABLE: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.ConnectionFailureError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+)
+
+
+# Everything that a driver may raise, as itself or wrapped by SQLAlchemy.
+FAILURES: tuple[type[BaseException], ...] = (SQLAlchemyError, asyncpg.PostgresError, *UNREACHABLE)
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether an error means that the database is away, rather than that a statement is wrong."""
+    if isinstance(error, DBAPIError):
+        driver_error = getattr(error.orig, "__cause__", None)
+        return error.connection_invalidated or (driver_error is not None and is_unreachable(driver_error))
+    return isinstance(error, UNREACHABLE)
+
+
+def connect_url(text_url: str) -> tuple[URL, dict[str, Any]]:
+    """The SQLAlchemy URL and asyncpg's connect arguments for a PostgreSQL URL as providers print it.
+
+    Understands `postgres://` and `postgresql://` with or without a driver, `sslmode`, `sslrootcert`,
+    `connect_timeout`, `application_name` and `host` (a socket directory); `channel_binding` and other
+    libpq-only parameters, which asyncpg refuses, are dropped. Raises `SettingsError` without repeating the URL.
+    """
+    try:
+        url = make_url(text_url)
+        query = dict(url.query)
+    except (ArgumentError, ValueError):
+        raise SettingsError("DATABASE_URL is not a URL; expected postgresql://user:password@host:5432/name") from None
+    if url.drivername.split("+")[0] not in ("postgres", "postgresql"):
+        raise SettingsError(f"DATABASE_URL must start with postgresql://, not {url.drivername}://")
+    if not url.database:
+        raise SettingsError("DATABASE_URL names no database; expected postgresql://user:password@host:5432/name")
+    arguments: dict[str, Any] = {}
+    mode, root = query.pop("sslmode", query.pop("ssl", None)), query.pop("sslrootcert", None)
+    if isinstance(mode, str):
+        arguments["ssl"] = tls(mode, root if isinstance(root, str) else None)
+    kept = {name: value for name, value in query.items() if name in ("host", "port", "target_session_attrs")}
+    return url.set(drivername="postgresql+asyncpg", query=kept), arguments
+
+
+def tls(mode: str, root: str | None) -> ssl.SSLContext | str | bool:
+    """asyncpg's `ssl` argument for a libpq `sslmode` (PostgreSQL documentation, 34.19). Raises `SettingsError`."""
+    if mode not in ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"):
+        raise SettingsError(f"DATABASE_URL has sslmode={mode}, which PostgreSQL does not know")
+    if mode not in ("verify-ca", "verify-full"):
+        return mode
+    try:
+        context = ssl.create_default_context(cafile=None if root in (None, "system") else root)
+    except OSError:
+        raise SettingsError("DATABASE_URL has an sslrootcert that cannot be read") from None
+    context.check_hostname = mode == "verify-full"
+    return context
+
+
+def redacted(text_url: str) -> str:
+    """Where a URL leads, for messages and logs: host, port and name, without user, password or parameters."""
+    url, _ = connect_url(text_url)
+    where = url.host or str(url.query.get("host", "local socket"))
+    return f"{where}:{url.port}/{url.database}" if url.port else f"{where}/{url.database}"
+
+
+def create_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:
+    """The engine for `settings.database_url`; without `pooled`, every connection is closed after use (migrations)."""
+    assert settings.database_url is not None, "the embedded server's URL is set when it has started"
+    url, arguments = connect_url(settings.database_url)
+    arguments["timeout"] = settings.connect_timeout
+    if settings.pgbouncer:
+        # In transaction mode consecutive statements may meet different servers, so none may be prepared.
+        arguments |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+    else:
+        arguments["statement_cache_size"] = STATEMENT_CACHE
+        arguments["server_settings"] = {
+            "application_name": "taskstore",
+            "timezone": "UTC",
+            "jit": "off",  # compiling costs more than any of these statements
+            "statement_timeout": milliseconds(settings.statement_timeout),
+            "lock_timeout": milliseconds(settings.lock_timeout),
+            "idle_in_transaction_session_timeout": milliseconds(settings.idle_in_transaction_timeout),
+        }
+    if not pooled:
+        return create_async_engine(url, connect_args=arguments, poolclass=NullPool)
+    engine = create_async_engine(
+        url,
+        connect_args=arguments,
+        echo=settings.echo,
+        hide_parameters=True,
+        pool_size=settings.pool_size,
+        max_overflow=settings.pool_overflow,
+        pool_timeout=settings.pool_timeout,
+        pool_recycle=settings.pool_recycle,
+        pool_use_lifo=True,
+    )
+    test_idle_connections(engine, settings.pool_ping_after)
+    return engine
+
+
+def milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))
+
+
+def test_idle_connections(engine: AsyncEngine, after: float) -> None:
+    """Test a pooled connection before use when it idled for longer than `after` seconds.
+
+    Instead of `pool_pre_ping`, which pays a round trip at every check-out; a connection that breaks
+    within those seconds is met by the retry of the read or the transaction.
+    """
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def checkin(dbapi_connection: Any, record: Any) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
+        idle_since = record.info.get("idle_since")
+        if idle_since is None or time.monotonic() - idle_since <= after:
+            return
+        try:
+            engine.dialect.do_ping(dbapi_connection)
+        except Exception as error:
+            raise DisconnectionError from error  # the pool connects anew
+
+
+async def ping(engine: AsyncEngine) -> None:
+    """Ask the database for a sign of life. Raises `DatabaseUnreachable`."""
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+    except FAILURES as error:
+        raise DatabaseUnreachable(reason(engine, error)) from None
+
+
+async def wait_until_reachable(engine: AsyncEngine, seconds: float) -> None:
+    """Ping until the database answers, for at most `seconds`. Raises `DatabaseUnreachable`.
+
+    What no waiting mends (a wrong password, a missing database) is raised at once.
+    """
+    deadline = time.monotonic() + seconds
+    delay = 0.05
+    while True:
+        try:
+            async with engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+                return
+        except FAILURES as error:
+            if not is_unreachable(error) or time.monotonic() + delay > deadline:
+                raise DatabaseUnreachable(reason(engine, error)) from None
+        await asyncio.sleep(delay)
+        delay = min(delay * 2, 2.0)
+
+
+REASONS: dict[type[BaseException], str] = {
+    asyncpg.InvalidPasswordError: "the user or the password is wrong",
+    asyncpg.InvalidAuthorizationSpecificationError: "the user may not connect",
+    asyncpg.InvalidCatalogNameError: "there is no such database",
+    asyncpg.TooManyConnectionsError: "it has no connection left",
+    asyncpg.CannotConnectNowError: "it is starting or stopping",
+    ConnectionRefusedError: "nothing listens there",
+    FileNotFoundError: "its socket does not exist",
+    TimeoutError: "it did not answer in time",
+    ssl.SSLError: "the TLS handshake failed",
+}
+
+
+def reason(engine: AsyncEngine, error: BaseException) -> str:
+    """One line that says where the database should be and why it is not there, without credentials."""
+    cause: BaseException | None = error
+    while cause is not None:
+        for kind, words in REASONS.items():
+            if isinstance(cause, kind):
+                return f"the database at {redacted(str(engine.url))} is unreachable: {words}"
+        cause = getattr(cause, "orig", None) or cause.__cause__
+    return f"the database at {redacted(str(engine.url))} is unreachable"

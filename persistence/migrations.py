@@ -1,0 +1,97 @@
+"""Alembic from Python: bring a database to a revision, or say where it stands."""
+
+import asyncio
+import dataclasses
+import io
+from dataclasses import dataclass
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from persistence.engine import create_engine
+from persistence.settings import ROOT, Settings
+
+
+class MigrationError(Exception):
+    """A migration could not be run; the message is one line that says what to do."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """The revision a database has (None: empty) and the one this code needs."""
+
+    current: str | None
+    head: str
+
+    @property
+    def is_current(self) -> bool:
+        return self.current == self.head
+
+
+def configuration(url: str, output: io.StringIO | None = None) -> Config:
+    config = Config(ROOT / "alembic.ini", output_buffer=output or io.StringIO(), stdout=io.StringIO())
+    config.attributes["settings"] = dataclasses.replace(Settings(), database_url=url)
+    return config
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the database at `url` up to a revision. Raises `MigrationError`."""
+    run(command.upgrade, url, revision)
+
+
+def downgrade(url: str, revision: str = "base") -> None:
+    """Take the database at `url` back to a revision. Raises `MigrationError`."""
+    run(command.downgrade, url, revision)
+
+
+def check(url: str) -> None:
+    """Compare the migrated database with the models. Raises `MigrationError` that names what differs."""
+    run(command.check, url)
+
+
+def sql(revision: str = "head") -> str:
+    """The SQL of all migrations up to a revision, for people who run it by hand."""
+    output = io.StringIO()
+    command.upgrade(configuration("postgresql:///offline", output), revision, sql=True)
+    return output.getvalue()
+
+
+def run(action: object, url: str, *arguments: str) -> None:
+    try:
+        action(configuration(url), *arguments)  # type: ignore[operator]  # Alembic's commands share no type
+    except CommandError as error:
+        raise MigrationError(f"migration failed: {' '.join(str(error).split())}") from None
+
+
+def head() -> str:
+    """The revision this code needs."""
+    revision = ScriptDirectory(ROOT / "alembic").get_current_head()
+    assert revision is not None
+    return revision
+
+
+async def current(engine: AsyncEngine) -> str | None:
+    """The revision of the database behind an engine, or None where there is none."""
+    async with engine.connect() as connection:
+        try:
+            return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar_one_or_none()
+        except ProgrammingError:
+            return None  # the table does not exist yet
+
+
+def status(url: str) -> Status:
+    """Where the database at `url` stands."""
+
+    async def ask() -> str | None:
+        engine = create_engine(dataclasses.replace(Settings(), database_url=url), pooled=False)
+        try:
+            return await current(engine)
+        finally:
+            await engine.dispose()
+
+    return Status(asyncio.run(ask()), head())

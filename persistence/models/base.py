@@ -1,0 +1,92 @@
+"""What all tables share: naming convention, column types, and the mixins for times, trash and versions."""
+
+import enum
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import ARRAY, ColumnElement, DateTime, Enum, MetaData, Text, Uuid, func
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
+
+from persistence.ids import new_id
+
+NAMING_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """The declarative base. `__entity__` is the name of the type in the API, for tables that have one."""
+
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    type_annotation_map = {
+        datetime: DateTime(timezone=True),
+        UUID: Uuid(),
+        list[str]: ARRAY(Text),
+        dict[str, Any]: JSONB,
+    }
+    __entity__: ClassVar[str]
+    __private__: ClassVar[frozenset[str]] = frozenset()
+    """Columns whose values never enter the change log or an answer."""
+
+
+def choices(kind: type[enum.StrEnum], column: str) -> Enum:
+    """The column type of an enumeration: VARCHAR with a CHECK, so that a value is added by an additive migration."""
+    return Enum(
+        kind,
+        native_enum=False,
+        create_constraint=True,
+        length=20,
+        name=column,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class Identified:
+    """A UUIDv7 key, made by the application or chosen by the client that creates the row."""
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, sort_order=-10)
+
+
+class Timestamped:
+    """When the row was written first and last, by the database's clock."""
+
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), sort_order=90)
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now(), sort_order=91)
+
+
+class Versioned:
+    """A version that counts the row's states: 1, 2, 3, ... An UPDATE that meets another version fails."""
+
+    version: Mapped[int] = mapped_column(default=1, server_default="1", sort_order=92)
+
+    @declared_attr.directive
+    def __mapper_args__(cls) -> dict[str, Any]:
+        # eager_defaults: the database's clock comes back with the UPDATE itself.
+        return {"version_id_col": cls.version, "eager_defaults": True}
+
+
+class SoftDeleted:
+    """In the trash since `deleted_at`, or not."""
+
+    deleted_at: Mapped[datetime | None] = mapped_column(sort_order=93)
+
+    @hybrid_property
+    def is_deleted(self) -> bool:
+        return self.deleted_at is not None
+
+    @is_deleted.inplace.expression
+    @classmethod
+    def _is_deleted(cls) -> ColumnElement[bool]:
+        return cls.deleted_at.is_not(None)
+
+    @classmethod
+    def active(cls) -> ColumnElement[bool]:
+        """The query filter for rows that are not in the trash."""
+        return cls.deleted_at.is_(None)

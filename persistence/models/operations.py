@@ -1,0 +1,37 @@
+"""What the store keeps about requests: answers for retries, and failed sign-ins."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Index, LargeBinary, String, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from persistence.models.base import Base
+
+KEY_MAX = 255
+
+
+class IdempotencyKey(Base):
+    """The answer to a mutation, so that a retry gets it again. Written in the mutation's own transaction."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index(None, "created_at"),)
+
+    scope_id: Mapped[UUID] = mapped_column(primary_key=True)
+    """Whose key it is: the viewer, or what stands for an anonymous client."""
+    key: Mapped[str] = mapped_column(String(KEY_MAX), primary_key=True)
+    input_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    answer: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class SignInAttempts(Base):
+    """Failed sign-ins of an account or an address of origin since the last success."""
+
+    __tablename__ = "sign_in_attempts"
+
+    subject: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    """A hash of the account or the address, so that this table names nobody."""
+    failures: Mapped[int]
+    last_at: Mapped[datetime] = mapped_column(server_default=func.now())

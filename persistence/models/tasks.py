@@ -1,0 +1,81 @@
+"""Tasks: what is to be done."""
+
+import enum
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ARRAY, CheckConstraint, Computed, ForeignKey, Index, String, Text
+from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy.orm import Mapped, mapped_column
+
+from persistence.models.base import Base, Identified, SoftDeleted, Timestamped, Versioned, choices
+
+TITLE_MAX = 500
+DESCRIPTION_MAX = 10_000
+TAGS_MAX = 20
+TAG_MAX = 50
+
+
+class TaskStatus(enum.StrEnum):
+    TODO = "todo"
+    IN_PROGRESS = "in_progress"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+class TaskPriority(enum.StrEnum):
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    URGENT = "urgent"
+
+
+class Task(Identified, Timestamped, Versioned, SoftDeleted, Base):
+    __tablename__ = "tasks"
+    __entity__ = "Task"
+    __private__ = frozenset({"search"})
+    __table_args__ = (
+        CheckConstraint(f"char_length(title) BETWEEN 1 AND {TITLE_MAX} AND title = btrim(title)", name="title_length"),
+        CheckConstraint(f"char_length(description) <= {DESCRIPTION_MAX}", name="description_length"),
+        # A function of the first migration: at most 20 tags of 1 to 50 characters, folded, each once.
+        CheckConstraint("tags_are_valid(tags)", name="tags"),
+        CheckConstraint("(status = 'done') = (completed_at IS NOT NULL)", name="completed_when_done"),
+        # The last sort key is always the id; every list is one walk along one of these.
+        Index(None, "owner_id", "created_at", "id"),
+        Index(None, "owner_id", "due_at", "id"),
+        Index(None, "owner_id", "status", "created_at", "id"),
+        Index(None, "owner_id", "priority", "created_at", "id"),
+        Index(None, "created_at", "id"),
+        Index(None, "tags", postgresql_using="gin"),
+        Index(None, "search", postgresql_using="gin"),
+    )
+
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    title: Mapped[str] = mapped_column(String(TITLE_MAX, collation="C"))
+    description: Mapped[str] = mapped_column(Text(collation="C"), default="", server_default="")
+    status: Mapped[TaskStatus] = mapped_column(
+        choices(TaskStatus, "status"), default=TaskStatus.TODO, server_default=TaskStatus.TODO.value
+    )
+    priority: Mapped[TaskPriority] = mapped_column(
+        choices(TaskPriority, "priority"), default=TaskPriority.MEDIUM, server_default=TaskPriority.MEDIUM.value
+    )
+    tags: Mapped[list[str]] = mapped_column(ARRAY(String(TAG_MAX)), default=list, server_default="{}")
+    due_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    search: Mapped[str] = mapped_column(
+        TSVECTOR,
+        Computed(
+            "setweight(to_tsvector('simple', title), 'A') || setweight(to_tsvector('simple', description), 'D')",
+            persisted=True,
+        ),
+        deferred=True,
+        deferred_raiseload=True,
+    )
+
+    def move_to(self, status: TaskStatus, at: datetime) -> None:
+        """Change the status; the completion time is there exactly while it is DONE, and the first one stays."""
+        if status is TaskStatus.DONE:
+            self.completed_at = self.completed_at or at
+        else:
+            self.completed_at = None
+        self.status = status
