@@ -1,0 +1,192 @@
+"""The engine: runs the operations of prepared documents and turns results into bytes.
+
+Documents.get(text) -> Document.operation(name) -> Engine.execute(operation, variables, context) -> Engine.encode
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import strawberry
+from graphql import ExecutionResult, GraphQLError, Undefined, located_error
+from graphql.execution import create_source_event_stream
+from graphql.execution.executor import Executor, default_field_resolver, default_type_resolver
+from graphql.execution.values import VariableValues, get_variable_values
+from strawberry.execution import optimized_is_awaitable
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+
+from graph.execution.documents import Documents, Operation
+from graph.execution.encoding import encode
+from graph.execution.errors import (
+    BAD_USER_INPUT,
+    Classify,
+    Report,
+    coded,
+    presentable,
+)
+
+MAX_COERCION_ERRORS = 50
+
+
+@dataclass(slots=True)
+class Result:
+    """What an operation came to. `data` is `Undefined` when it was refused before anything ran."""
+
+    data: Any = Undefined
+    errors: list[GraphQLError] = field(default_factory=list)
+    extensions: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def executed(self) -> bool:
+        """Whether execution began: only then does the answer have a `data` member (GraphQL, section 7.1)."""
+        return self.data is not Undefined
+
+
+class Engine:
+    """Executes operations of one schema.
+
+    `classify` says of an exception of a resolver what a client may see of it, or None for a bug; `report` writes a
+    bug down and returns the id that the client gets. `compiled=False` runs everything on graphql-core's own executor.
+    """
+
+    def __init__(
+        self,
+        schema: strawberry.Schema,
+        *,
+        documents: Documents,
+        classify: Classify,
+        report: Report,
+        compiled: bool = True,
+    ) -> None:
+        self.schema, self.documents, self.compiled = schema, documents, compiled
+        self._schema = schema._schema  # Strawberry keeps the graphql-core schema in this attribute only
+        self._classify, self._report = classify, report
+        self._executor_class: type[Executor[Any]] = StrawberryGraphQLCoreExecutionContext
+        self._option = 0
+
+    async def execute(
+        self, operation: Operation, variables: Mapping[str, Any] | None, context: Any, root: Any = None
+    ) -> Result:
+        """Run a query or mutation (or one already received event of a subscription, as `root`).
+
+        `context.operation` is set to the operation when the context takes attributes. Only cancellation is raised.
+        """
+        values = self._coerced(operation, variables)
+        if isinstance(values, list):
+            return Result(errors=values)
+        return await self._run(self._executor(operation, values, context, root))
+
+    async def subscribe(
+        self,
+        operation: Operation,
+        variables: Mapping[str, Any] | None,
+        context_factory: Callable[[], AbstractAsyncContextManager[Any]],
+        root: Any = None,
+    ) -> AsyncIterator[Result]:
+        """The results of a subscription, one for each event, until the source ends.
+
+        The source runs in a context of its own for as long as the subscription lasts, each event in a fresh one. When
+        the source cannot be created the only result is one that was not executed. When it breaks, or a context is
+        refused, the last result carries the error and null as data.
+        """
+        values = self._coerced(operation, variables)
+        if isinstance(values, list):
+            yield Result(errors=values)
+            return
+        try:
+            async with context_factory() as context, self._source(operation, values, context, root) as source:
+                if isinstance(source, Result):
+                    yield source
+                    return
+                while True:
+                    try:
+                        event = await anext(source)
+                    except StopAsyncIteration:
+                        return
+                    async with context_factory() as event_context:
+                        executor = self._executor(operation, values, event_context, event)
+                        result = await self._run(executor, serially=False)
+                    yield result
+        except Exception as error:  # the source broke, or a context refused
+            yield Result(None, self._presentable([located_error(error)]))
+
+    @asynccontextmanager
+    async def _source(
+        self, operation: Operation, values: VariableValues, context: Any, root: Any
+    ) -> AsyncIterator[AsyncIterator[Any] | Result]:
+        """The events of a subscription, closed at the end; or the result that says why there are none."""
+        stream: Any = create_source_event_stream(self._executor(operation, values, context, root))
+        if optimized_is_awaitable(stream):
+            stream = await stream
+        if isinstance(stream, ExecutionResult):
+            yield Result(errors=self._presentable(stream.errors))
+            return
+        events = aiter(stream)
+        try:
+            yield events
+        finally:
+            if hasattr(events, "aclose"):
+                await events.aclose()
+
+    def encode(self, result: Result) -> bytes:
+        """The answer as JSON. A value that has no JSON form is a bug: it is reported and replaces the answer."""
+        try:
+            return encode(self._answer(result), self._option)
+        except (TypeError, ValueError, RecursionError) as error:
+            bug = self._presentable([located_error(error)])
+            return encode(self._answer(Result(None, bug, {})), self._option)
+
+    @staticmethod
+    def _answer(result: Result) -> dict[str, Any]:
+        answer: dict[str, Any] = {}
+        if result.errors:  # first, so that a person sees them (GraphQL, section 7.1)
+            answer["errors"] = [error.formatted for error in result.errors]
+        if result.data is not Undefined:
+            answer["data"] = result.data
+        if result.extensions:
+            answer["extensions"] = result.extensions
+        return answer
+
+    def _coerced(
+        self, operation: Operation, variables: Mapping[str, Any] | None
+    ) -> VariableValues | list[GraphQLError]:
+        values = get_variable_values(
+            self._schema,
+            operation.variables,
+            cast("dict[str, Any]", variables or {}),
+            MAX_COERCION_ERRORS,
+            self.documents.hide_suggestions,
+        )
+        return [coded(error, BAD_USER_INPUT) for error in values] if isinstance(values, list) else values
+
+    def _executor(self, operation: Operation, values: VariableValues, context: Any, root: Any) -> Executor[Any]:
+        """The execution context, made directly: `Executor.build` would look through the document again."""
+        with suppress(AttributeError):
+            context.operation = operation
+        return self._executor_class(
+            self._schema,
+            operation.fragments,
+            operation.fragment_details,
+            root,
+            context,
+            operation.definition,
+            values,
+            default_field_resolver,
+            default_type_resolver,
+            default_field_resolver,
+            is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]  # it returns a plain bool, no TypeGuard
+            hide_suggestions=self.documents.hide_suggestions,
+        )
+
+    async def _run(self, executor: Executor[Any], serially: bool | None = None) -> Result:
+        try:
+            outcome: Any = executor.execute_operation(serially)
+            if optimized_is_awaitable(outcome):
+                outcome = await cast("Awaitable[ExecutionResult]", outcome)
+        except Exception as error:  # a bug of the executor itself; resolvers' errors are part of the outcome
+            return Result(None, self._presentable([located_error(error)]))
+        return Result(outcome.data, self._presentable(outcome.errors), {})
+
+    def _presentable(self, errors: list[GraphQLError] | None) -> list[GraphQLError]:
+        return [presentable(error, self._classify, self._report) for error in errors] if errors else []
