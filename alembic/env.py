@@ -1,6 +1,7 @@
 """Runs migrations, online or offline, on the database of the settings."""
 
 import asyncio
+import dataclasses
 
 from alembic import context
 from sqlalchemy import Connection, text
@@ -46,10 +47,14 @@ def run() -> None:
     elif settings.database_url is not None:
         asyncio.run(online(settings))
     else:
-        from persistence.embedded import running  # only this way of starting needs the wheel
+        from persistence.embedded import EmbeddedPostgres  # only this way of starting needs the wheel
 
-        with running(settings.data_dir) as url:
-            asyncio.run(online(configuration.load(database_url=url)))
+        server = EmbeddedPostgres(settings.data_dir)
+        server.start(attach=True)
+        try:
+            asyncio.run(online(dataclasses.replace(settings, database_url=server.url)))
+        finally:
+            server.stop()
 
 
 run()

@@ -180,10 +180,10 @@ class EmbeddedPostgres:
     def stop(self) -> None:
         """Stop the server and wait for it (usually 0.1 s, at most about 12 s). Does nothing when it does not run."""
         self._stopping.set()
-        if self._process is not None:
-            self._end(self._process)
-        if self._supervisor is not None:
-            self._supervisor.join()
+        while self._supervisor is not None and self._supervisor.is_alive():
+            if self._process is not None:  # maybe not the same as a moment ago: it may just be starting again
+                self._end(self._process)
+            self._supervisor.join(0.1)
         if self._socket_dir is not None:
             shutil.rmtree(self._socket_dir, ignore_errors=True)
         if self._lock is not None:

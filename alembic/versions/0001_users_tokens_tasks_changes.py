@@ -145,11 +145,11 @@ def upgrade() -> None:
     op.create_table(
         "idempotency_keys",
         sa.Column("scope_id", sa.Uuid(), nullable=False),
-        sa.Column("key", sa.String(255), nullable=False),
+        sa.Column("key_hash", sa.LargeBinary(), nullable=False),
         sa.Column("input_hash", sa.LargeBinary(), nullable=False),
         sa.Column("answer", JSONB(), nullable=True),
         time("created_at", now=True),
-        sa.PrimaryKeyConstraint("scope_id", "key", name="pk_idempotency_keys"),
+        sa.PrimaryKeyConstraint("scope_id", "key_hash", name="pk_idempotency_keys"),
     )
     op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"])
 

@@ -4,12 +4,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Index, LargeBinary, String, func
+from sqlalchemy import Index, LargeBinary, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.models.base import Base
-
-KEY_MAX = 255
 
 
 class IdempotencyKey(Base):
@@ -20,7 +18,8 @@ class IdempotencyKey(Base):
 
     scope_id: Mapped[UUID] = mapped_column(primary_key=True)
     """Whose key it is: the viewer, or what stands for an anonymous client."""
-    key: Mapped[str] = mapped_column(String(KEY_MAX), primary_key=True)
+    key_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    """The client's key as a SHA-256: with the key itself a secret in the answer could be read."""
     input_hash: Mapped[bytes] = mapped_column(LargeBinary)
     answer: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

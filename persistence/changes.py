@@ -1,0 +1,118 @@
+"""The change log: every flush of the ORM writes what it changes, in the same transaction.
+
+Nothing has to remember it: a listener sees each new, edited and deleted row. Bookkeeping that is no edit
+(when a token was last used, failed sign-ins, idempotency keys) has no entity and is not logged.
+"""
+
+import enum
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import event, func, insert, inspect, literal, null, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute, UOWTransaction
+from sqlalchemy.orm import Session as SyncSession
+
+from persistence.ids import new_id
+from persistence.models import Action, Base, Change, Task, Token, User
+from persistence.session import RecordedSession
+
+OWNER: dict[type[Base], InstrumentedAttribute[UUID]] = {User: User.id, Token: Token.user_id, Task: Task.owner_id}
+"""Whose data a row is."""
+UNLOGGED = frozenset({"id", "version", "created_at", "updated_at"})
+"""Columns that a change has in other places, or that the database sets."""
+
+
+def plain(value: Any) -> Any:
+    """A value of a column as JSON has it, as the API shows it."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value
+
+
+def logged(row: Base) -> list[str]:
+    """The columns of a row whose values enter the log."""
+    return [column.key for column in inspect(row).mapper.column_attrs if column.key not in UNLOGGED | row.__private__]
+
+
+def entry(row: Base, actor_id: UUID | None, action: Action, fields: dict[str, Any] | None) -> Change:
+    version: int | None = getattr(row, "version", None)
+    if version is not None and action not in (Action.CREATED, Action.PURGED):
+        version += 1  # the flush that follows counts it up
+    owner_id: UUID = getattr(row, OWNER[type(row)].key)
+    return Change(
+        id=new_id(),
+        entity=row.__entity__,
+        entity_id=row.id,  # type: ignore[attr-defined]  # every entity is Identified
+        owner_id=owner_id,
+        actor_id=actor_id,
+        action=action,
+        version=version,
+        fields=fields,
+    )
+
+
+@event.listens_for(RecordedSession, "before_flush")
+def record(session: SyncSession, flush: UOWTransaction, instances: Any) -> None:
+    actor_id = session.info.get("actor_id")
+    entries = []
+    for row in session.new:
+        if type(row) in OWNER:
+            values = {name: plain(getattr(row, name)) for name in logged(row)}
+            created = {name: [None, value] for name, value in values.items() if value not in (None, [], "")}
+            entries.append(entry(row, actor_id, Action.CREATED, created))
+    for row in session.dirty:
+        if type(row) in OWNER and session.is_modified(row):
+            changed = differences(row)
+            action = Action.UPDATED
+            if "deleted_at" in changed:
+                action = Action.RESTORED if changed["deleted_at"][1] is None else Action.DELETED
+            # A change of a private column alone (a password) is logged without a value.
+            entries.append(entry(row, actor_id, action, changed))
+    purged = [row for row in session.deleted if type(row) in OWNER]
+    entries += [entry(row, actor_id, Action.PURGED, None) for row in purged]
+    session.add_all(entries)
+
+
+def differences(row: Base) -> dict[str, Any]:
+    """`{field: [before, after]}` of what a flush would change in a row."""
+    changed = {}
+    attributes = inspect(row).attrs
+    for name in logged(row):
+        history = attributes[name].history
+        if history.has_changes():
+            before = history.deleted[0] if history.deleted else None
+            changed[name] = [plain(before), plain(history.added[0] if history.added else None)]
+    return changed
+
+
+async def forget(session: AsyncSession, entity_id: UUID) -> None:
+    """Take the content out of an entity's history, for a purge: that it was there stays, what it was goes."""
+    await session.execute(update(Change).where(Change.entity_id == entity_id).values(fields=null()))
+
+
+async def purge_owned(session: AsyncSession, owner_id: UUID, actor_id: UUID | None) -> None:
+    """Log the end of everything a user owns, and take the content out of all of the user's history."""
+    for model, owner in OWNER.items():
+        if model is not User:
+            version = getattr(model, "version", null())
+            identity = model.__table__.c.id
+            rows = select(
+                func.gen_random_uuid(),
+                literal(model.__entity__),
+                identity,
+                owner,
+                literal(actor_id, Change.actor_id.type),
+                literal(Action.PURGED.value),
+                version,
+            ).where(owner == owner_id)
+            columns = ["id", "entity", "entity_id", "owner_id", "actor_id", "action", "version"]
+            await session.execute(insert(Change).from_select(columns, rows, include_defaults=False))
+    await session.execute(update(Change).where(Change.owner_id == owner_id).values(fields=null()))

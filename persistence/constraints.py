@@ -1,0 +1,44 @@
+"""What the database's constraints say to people.
+
+Python checks first and says it better; a constraint decides when two requests race, or when a rule of the two differs.
+"""
+
+from sqlalchemy.exc import IntegrityError
+
+from persistence.errors import Conflict, DomainError, Invalid, NotFound, Problem
+
+CONFLICTS = {
+    "uq_users_email": ("There is an account with this address already.", "EMAIL_TAKEN", "email"),
+    "pk_users": ("This id is taken.", "ID_TAKEN", "id"),
+    "pk_tokens": ("This id is taken.", "ID_TAKEN", "id"),
+    "pk_tasks": ("This id is taken.", "ID_TAKEN", "id"),
+}
+RULES = {
+    "ck_users_email_folded": ("email must be in lower case.", "email"),
+    "ck_users_email_form": ("email must be an address such as ada@example.org.", "email"),
+    "ck_users_name_length": ("name must have 1 to 200 characters.", "name"),
+    "ck_users_time_zone_present": ("timeZone must be an IANA time zone such as Europe/Berlin.", "timeZone"),
+    "ck_tokens_name_length": ("name must have 1 to 200 characters.", "name"),
+    "ck_tokens_scopes": ("scopes must name at least one scope, and no unknown one.", "scopes"),
+    "ck_tokens_expires_after_creation": ("expiresAt must be in the future.", "expiresAt"),
+    "ck_tasks_title_length": ("title must have 1 to 500 characters.", "title"),
+    "ck_tasks_description_length": ("description must have at most 10,000 characters.", "description"),
+    "ck_tasks_tags": ("tags must be at most 20, of 1 to 50 characters, in lower case, each once.", "tags"),
+    "ck_tasks_completed_when_done": ("A task has a completion time exactly when it is done.", "status"),
+}
+OWNERS = {"fk_tasks_owner_id_users": "ownerId", "fk_tokens_user_id_users": "userId"}
+
+
+def violated(error: IntegrityError) -> DomainError | IntegrityError:
+    """The domain error for a broken constraint, or the driver's own where no client can mend it: a bug."""
+    cause = getattr(error.orig, "__cause__", None)
+    name = getattr(cause, "constraint_name", None) or ""
+    if name in CONFLICTS:
+        message, code, field = CONFLICTS[name]
+        return Conflict(message, code=code, path=(field,))
+    if name in RULES:
+        message, field = RULES[name]
+        return Invalid([Problem("INVALID", message, (field,))])
+    if name in OWNERS:
+        return NotFound("user", path=(OWNERS[name],))
+    return error

@@ -1,0 +1,139 @@
+"""Filters: from a shape without values to SQL, so that a statement is built once for each shape.
+
+A shape is a nested tuple:
+
+    ("and", shape, ...)   ("or", shape, ...)   ("not", shape)
+    ("compare", field, comparator)             its value is the next of the filter's values
+    ("null", field, True)                      has no value
+    ("related", relation, shape)
+
+The meaning is that of two-valued logic, as in Python: `status != x` holds for a row without a status, and
+`not (due < x)` holds for a row that is never due. SQL's third value never decides.
+"""
+
+import itertools
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ARRAY, ColumnElement, all_, and_, any_, bindparam, exists, false, func, not_, or_, true
+from sqlalchemy.orm import InstrumentedAttribute
+
+from persistence.models import Base
+
+Shape = tuple[Any, ...]
+
+EMPTY: Shape = ("and",)
+"""The shape of the filter that everything passes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Relation:
+    """A to-one relation a filter may follow: the column here, and what is there."""
+
+    local: InstrumentedAttribute[Any]
+    target: "Filterable"
+
+
+@dataclass(frozen=True, eq=False)
+class Filterable:
+    """The fields of an entity that a filter may name."""
+
+    model: type[Base]
+    columns: Mapping[str, InstrumentedAttribute[Any]]
+    relations: Mapping[str, Relation] = field(default_factory=dict)
+
+
+def predicate(filterable: Filterable, shape: Shape) -> ColumnElement[bool]:
+    """The SQL of a shape; its values are bound to `f0`, `f1`, ... in the order of the shape."""
+    names = (f"f{n}" for n in itertools.count())
+    return _sql(filterable, shape, names, negated=False)
+
+
+def arguments(values: list[Any]) -> dict[str, Any]:
+    """The values of a filter by the names `predicate` gives them."""
+    return {f"f{n}": value for n, value in enumerate(values)}
+
+
+def _sql(filterable: Filterable, shape: Shape, names: Iterator[str], *, negated: bool) -> ColumnElement[bool]:
+    # A negation is carried down to the comparisons (De Morgan), where it is exact for NULL as well.
+    match shape:
+        case ("and" | "or" as word, *parts):
+            conditions = [_sql(filterable, part, names, negated=negated) for part in parts]
+            if (word == "and") != negated:
+                return and_(true(), *conditions)
+            return or_(false(), *conditions)
+        case ("not", part):
+            return _sql(filterable, part, names, negated=not negated)
+        case ("null", name, is_null):
+            column = filterable.columns[name]
+            return column.is_(None) if is_null != negated else column.is_not(None)
+        case ("related", name, part):
+            relation = filterable.relations[name]
+            key = relation.target.model.__table__.c.id
+            condition = _sql(relation.target, part, names, negated=False)
+            related = exists().where(key == relation.local, condition)
+            return not_(related) if negated else related
+        case ("compare", name, comparator):
+            column = filterable.columns[name]
+            positive, negative = COMPARATORS[comparator]
+            return (negative if negated else positive)(column, next(names))
+    raise ValueError(f"not a filter: {shape!r}")
+
+
+Comparison = Callable[[Any, str], ColumnElement[bool]]
+"""From a column and the name of the bound value to a condition."""
+
+
+def _plain(compare: Callable[[Any, Any], Any]) -> Comparison:
+    return lambda column, name: compare(column, bindparam(name, type_=column.type))
+
+
+def _function(name: str) -> Comparison:
+    return _plain(lambda column, value: getattr(func, name)(column, value))
+
+
+def _operator(symbol: str) -> Comparison:
+    return _plain(lambda column, value: column.op(symbol, is_comparison=True)(value))
+
+
+def _listed(column: Any, name: str) -> ColumnElement[bool]:
+    return column == any_(bindparam(name, type_=ARRAY(column.type)))  # type: ignore[no-any-return]  # columns are Any here
+
+
+def _unlisted(column: Any, name: str) -> ColumnElement[bool]:
+    return column != all_(bindparam(name, type_=ARRAY(column.type)))  # type: ignore[no-any-return]
+
+
+def _negated(comparison: Comparison) -> Comparison:
+    return lambda column, name: not_(comparison(column, name))
+
+
+def _or_null(comparison: Comparison) -> Comparison:
+    def compare(column: Any, name: str) -> ColumnElement[bool]:
+        condition = comparison(column, name)
+        return or_(column.is_(None), condition) if column.expression.nullable else condition
+
+    return compare
+
+
+_contains: Comparison = _plain(lambda column, value: func.strpos(column, value) > 0)
+_starts_with = _function("starts_with")
+
+# What holds, and what holds when it does not: each with NULL decided.
+COMPARATORS: Mapping[str, tuple[Comparison, Comparison]] = {
+    "eq": (_plain(operator.eq), _or_null(_plain(operator.ne))),
+    "ne": (_or_null(_plain(operator.ne)), _plain(operator.eq)),
+    "in": (_listed, _or_null(_unlisted)),
+    "not_in": (_or_null(_unlisted), _listed),
+    "lt": (_plain(operator.lt), _or_null(_plain(operator.ge))),
+    "lte": (_plain(operator.le), _or_null(_plain(operator.gt))),
+    "gt": (_plain(operator.gt), _or_null(_plain(operator.le))),
+    "gte": (_plain(operator.ge), _or_null(_plain(operator.lt))),
+    "contains": (_contains, _or_null(_negated(_contains))),
+    "starts_with": (_starts_with, _or_null(_negated(_starts_with))),
+    "has_all": (_operator("@>"), _negated(_operator("@>"))),
+    "has_any": (_operator("&&"), _negated(_operator("&&"))),
+    "has_none": (_negated(_operator("&&")), _operator("&&")),
+}

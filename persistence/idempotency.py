@@ -1,0 +1,115 @@
+"""Answers kept for retries, in the transaction of the write that they answer.
+
+A client that got no answer sends the same key again: it gets the first answer, and nothing is written twice.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from persistence.errors import Invalid, KeyReused, Problem
+from persistence.models import IdempotencyKey
+from persistence.validation import storable
+
+KEPT_FOR = timedelta(hours=24)
+KEY_MIN, KEY_MAX = 8, 255
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One client's key for one input. `scope_id` is the viewer, or what stands for an anonymous client."""
+
+    scope_id: UUID
+    key_hash: bytes
+    input_hash: bytes
+
+
+def key_of(scope_id: UUID, key: str, mutation: str, given: Mapping[str, Any]) -> Key:
+    """The key with a hash of the mutation and its input. Raises `Invalid`."""
+    if not KEY_MIN <= len(key) <= KEY_MAX or not storable(key):
+        message = f"An idempotency key has {KEY_MIN} to {KEY_MAX} characters; a new UUID is a good one."
+        raise Invalid([Problem("INVALID_KEY", message, ("idempotencyKey",))])
+    canonical = orjson.dumps([mutation, given], option=orjson.OPT_SORT_KEYS, default=str)
+    return Key(scope_id, hashlib.sha256(key.encode()).digest(), hashlib.sha256(canonical).digest())
+
+
+def anonymous(name: str) -> UUID:
+    """What stands for a client that is nobody yet: derived from the account it names."""
+    return UUID(bytes=hashlib.sha256(f"anonymous:{name}".encode(errors="surrogatepass")).digest()[:16])
+
+
+async def claim(session: AsyncSession, key: Key) -> dict[str, Any] | None:
+    """Take the key for this transaction (None), or get the answer that it has had before.
+
+    Waits for a concurrent transaction with the same key. Raises `KeyReused` when the input differs.
+    """
+    fresh = insert(IdempotencyKey).values(scope_id=key.scope_id, key_hash=key.key_hash, input_hash=key.input_hash)
+    claimed = await session.scalar(
+        fresh.on_conflict_do_update(
+            index_elements=["scope_id", "key_hash"],
+            set_={"input_hash": fresh.excluded.input_hash, "answer": None, "created_at": func.now()},
+            where=IdempotencyKey.created_at < func.now() - KEPT_FOR,
+        ).returning(IdempotencyKey.key_hash)
+    )
+    if claimed is not None:
+        return None
+    row = (await session.execute(select(IdempotencyKey.input_hash, IdempotencyKey.answer).where(*_is(key)))).one()
+    if not hmac.compare_digest(row.input_hash, key.input_hash):
+        raise KeyReused
+    answer: dict[str, Any] = row.answer or {}
+    return answer
+
+
+async def keep(session: AsyncSession, key: Key, answer: Mapping[str, Any]) -> None:
+    """Keep the answer of the transaction that claimed the key."""
+    await session.execute(update(IdempotencyKey).where(*_is(key)).values(answer=answer))
+
+
+async def forget_old(session: AsyncSession) -> None:
+    """Delete the answers whose time is over."""
+    await session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < func.now() - KEPT_FOR))
+
+
+async def forget_answers_of(session: AsyncSession, scope_id: UUID) -> None:
+    """Delete the answers a user got, for the user's end."""
+    await session.execute(delete(IdempotencyKey).where(IdempotencyKey.scope_id == scope_id))
+
+
+async def forget_answers_with(session: AsyncSession, scope_ids: Collection[UUID], field: str, entity_id: UUID) -> None:
+    """Delete the answers that show an entity, for its purge."""
+    shown = IdempotencyKey.answer[field]["id"].as_string() == str(entity_id)
+    await session.execute(delete(IdempotencyKey).where(IdempotencyKey.scope_id.in_(scope_ids), shown))
+
+
+def _is(key: Key) -> tuple[Any, ...]:
+    return IdempotencyKey.scope_id == key.scope_id, IdempotencyKey.key_hash == key.key_hash
+
+
+def sealed(secret: str, key: str, purpose: str) -> str:
+    """A secret so that only who has the idempotency key can read it: a stream of HMAC-SHA256 (RFC 2104) over it.
+
+    The secret is shown once; a retry of that one answer must show it again, and the store keeps neither the
+    secret nor, in a form that opens this, the key.
+    """
+    return _xor(secret.encode(), key, purpose).hex()
+
+
+def unsealed(text: str, key: str, purpose: str) -> str:
+    """The secret that `sealed` hid."""
+    return _xor(bytes.fromhex(text), key, purpose).decode()
+
+
+def _xor(data: bytes, key: str, purpose: str) -> bytes:
+    stream = b""
+    while len(stream) < len(data):
+        stream += hmac.digest(key.encode(), f"{purpose}:{len(stream)}".encode(), "sha256")
+    return bytes(a ^ b for a, b in zip(data, stream, strict=False))

@@ -1,0 +1,126 @@
+"""Demo data: two accounts with known passwords, and tasks that show what the store can do. Idempotent."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid5
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from persistence import tasks, tokens, users
+from persistence.models import Role, Scope, Task, TaskPriority, TaskStatus, Token, TokenKind
+from persistence.passwords import hasher
+from persistence.session import Session
+from persistence.viewer import Viewer
+
+PASSWORD = "taskstore-demo"  # noqa: S105  # public on purpose; `./run` refuses it outside of the demo
+DEMO = UUID("0190f3a0-0000-7000-8000-000000000000")
+"""The namespace of the demo rows' ids: seeding again finds what is there."""
+TOKEN_NAME = "GraphiQL (demo)"  # noqa: S105  # a name
+
+
+@dataclass(frozen=True)
+class Account:
+    """A demo account. `token` is a ready secret, made at each start; `repr` does not show it."""
+
+    email: str
+    name: str
+    role: Role
+    password: str = field(repr=False, default=PASSWORD)
+    token: str = field(repr=False, default="")
+
+
+@dataclass(frozen=True)
+class DemoData:
+    accounts: list[Account]
+
+
+ACCOUNTS = (
+    ("test@example.com", "Tess Test", Role.MEMBER, "Europe/Berlin"),
+    ("admin@example.com", "Ada Admin", Role.ADMIN, "UTC"),
+)
+
+# title, status, priority, tags, days until due (None: never)
+TASKS: tuple[tuple[str, TaskStatus, TaskPriority, tuple[str, ...], float | None], ...] = (
+    ("Renew the passport", TaskStatus.TODO, TaskPriority.URGENT, ("errand", "travel"), -3),
+    ("Write the quarterly report", TaskStatus.IN_PROGRESS, TaskPriority.HIGH, ("work", "writing"), 2),
+    ("Book the train to Lisbon", TaskStatus.TODO, TaskPriority.MEDIUM, ("travel",), 9),
+    ("Water the plants", TaskStatus.DONE, TaskPriority.LOW, ("home",), -1),
+    ("Call the landlord about the heating", TaskStatus.TODO, TaskPriority.HIGH, ("home", "phone"), -0.5),
+    ("Read the report on road safety", TaskStatus.TODO, TaskPriority.LOW, ("reading",), None),
+    ("Plan the surprise party", TaskStatus.CANCELLED, TaskPriority.MEDIUM, ("friends",), 20),
+    ("Back up the photos", TaskStatus.TODO, TaskPriority.MEDIUM, ("home", "computer"), 30),
+)
+
+
+async def seed(engine: AsyncEngine) -> DemoData:
+    """Make the demo accounts and their tasks where they are missing, and a fresh token for each account."""
+    accounts = []
+    for email, name, role, time_zone in ACCOUNTS:
+        session = Session(engine)
+        try:
+            found = await users.credentials(session, email)
+            # Hashing is slow on purpose; it happens outside the transaction, and only once.
+            password_hash = None if found else await asyncio.to_thread(hasher.hash, PASSWORD)
+            secret = tokens.new_secret()
+
+            async def write(
+                session: Session,
+                *,
+                email: str = email,
+                name: str = name,
+                role: Role = role,
+                time_zone: str = time_zone,
+                user_id: UUID | None = found.id if found else None,
+                password_hash: str | None = password_hash,
+                secret: str = secret,
+            ) -> None:
+                if user_id is None:
+                    assert password_hash is not None
+                    user = await users.create(
+                        session,
+                        id=uuid5(DEMO, email),
+                        email=email,
+                        name=name,
+                        time_zone=time_zone,
+                        role=role,
+                        password_hash=password_hash,
+                    )
+                    user_id = user.id
+                    await add_tasks(session, user_id)
+                await refresh_token(session, user_id, role, secret)
+
+            await session.transact(write)
+        finally:
+            await session.close()
+        accounts.append(Account(email, name, role, token=secret))
+    return DemoData(accounts)
+
+
+async def add_tasks(session: Session, user_id: UUID) -> None:
+    viewer = Viewer(user_id, Role.MEMBER, frozenset(Scope), user_id)
+    today = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    for title, status, priority, tags, days in TASKS:
+        id = uuid5(user_id, title)
+        if await session.get(Task, id) is None:
+            due_at = None if days is None else today + timedelta(days=days)
+            await tasks.create(
+                session, viewer, id=id, title=title, status=status, priority=priority, tags=tags, due_at=due_at
+            )
+
+
+async def refresh_token(session: Session, user_id: UUID, role: Role, secret: str) -> None:
+    """A token for GraphiQL; the one of the last start ends, because its secret is kept nowhere."""
+    old = select(Token).where(Token.user_id == user_id, Token.name == TOKEN_NAME)
+    for token in await session.scalars(old):
+        await session.delete(token)
+    await tokens.issue(
+        session,
+        user_id,
+        kind=TokenKind.PERSONAL,
+        name=TOKEN_NAME,
+        scopes=[scope for scope in Scope if scope is not Scope.ADMIN or role is Role.ADMIN],
+        secret=secret,
+        expires_at=datetime.now(UTC) + timedelta(days=1),
+    )

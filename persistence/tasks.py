@@ -1,0 +1,196 @@
+"""Tasks: everything that can be done with them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select
+
+from persistence import changes, idempotency
+from persistence.errors import Conflict, Forbidden, NotFound
+from persistence.filters import Filterable, Relation
+from persistence.ids import new_id
+from persistence.models import Task, TaskPriority, TaskStatus, User
+from persistence.models.tasks import DESCRIPTION_MAX, TITLE_MAX
+from persistence.pages import Listing, Order, Sort, rank
+from persistence.session import Session
+from persistence.users import LISTING as USERS
+from persistence.validation import Checked
+from persistence.viewer import Viewer
+
+LISTING = Listing(
+    model=Task,
+    filterable=Filterable(
+        Task,
+        {
+            "id": Task.id,
+            "title": Task.title,
+            "description": Task.description,
+            "status": Task.status,
+            "priority": Task.priority,
+            "tags": Task.tags,
+            "due_at": Task.due_at,
+            "completed_at": Task.completed_at,
+            "created_at": Task.created_at,
+            "updated_at": Task.updated_at,
+            "deleted_at": Task.deleted_at,
+            "version": Task.version,
+        },
+        {"owner": Relation(Task.owner_id, USERS.filterable)},
+    ),
+    sorts={
+        "created_at": Sort(Task.created_at, datetime),
+        "updated_at": Sort(Task.updated_at, datetime),
+        "due_at": Sort(Task.due_at, datetime, nullable=True),
+        "completed_at": Sort(Task.completed_at, datetime, nullable=True),
+        "priority": Sort(rank(Task.priority), int),
+        "status": Sort(rank(Task.status), int),
+        "title": Sort(func.lower(Task.title), str),
+    },
+    default_order=(Order("created_at", descending=True, nulls_first=True),),
+    parent=Task.owner_id,
+    search=Task.search,
+    soft_deleted=Task.deleted_at,
+)
+
+
+async def create(
+    session: Session,
+    viewer: Viewer,
+    *,
+    id: UUID | None = None,
+    owner_id: UUID | None = None,
+    title: str,
+    description: str = "",
+    status: TaskStatus = TaskStatus.TODO,
+    priority: TaskPriority = TaskPriority.MEDIUM,
+    tags: Sequence[str] = (),
+    due_at: datetime | None = None,
+) -> Task:
+    """A new task of the viewer, or of `owner_id` when an admin asks.
+
+    Raises `Invalid`, `Forbidden`, `NotFound` (the owner) and `Conflict` (the id is taken).
+    """
+    values = checked({"title": title, "description": description, "tags": tags})
+    owner = owner_id or viewer.id
+    if not viewer.sees(owner):
+        raise Forbidden("Only an admin creates tasks for somebody else.", path=("ownerId",))
+    if owner != viewer.id and await session.get(User, owner) is None:
+        raise NotFound("user", path=("ownerId",))
+    if id is not None and (existing := await session.get(Task, id)) is not None:
+        visible = existing if viewer.sees(existing.owner_id) else None
+        raise Conflict("This id is taken.", code="ID_TAKEN", path=("id",), current=visible)
+    task = Task(id=id or new_id(), owner_id=owner, priority=priority, due_at=due_at, version=1, **values)
+    task.move_to(status, now())
+    session.add(task)
+    await session.flush()
+    return task
+
+
+async def for_update(session: Session, viewer: Viewer, id: UUID, if_version: int | None = None) -> Task:
+    """A task the viewer may edit, locked. Raises `NotFound`, and `Conflict` when the version is another."""
+    query = select(Task).where(Task.id == id).with_for_update()
+    task = await session.scalar(query if viewer.is_admin else query.where(Task.owner_id == viewer.id))
+    if task is None:
+        raise NotFound("task")
+    if if_version is not None and task.version != if_version:
+        raise Conflict(
+            f"The task is at version {task.version}, not {if_version}.",
+            code="STALE_VERSION",
+            path=("ifVersion",),
+            current=task,
+        )
+    return task
+
+
+async def active_for_update(session: Session, viewer: Viewer, id: UUID, if_version: int | None) -> Task:
+    """The same, and not in the trash."""
+    task = await for_update(session, viewer, id, if_version)
+    if task.is_deleted:
+        raise Conflict("The task is in the trash; restore it first.", code="IN_TRASH", path=("id",), current=task)
+    return task
+
+
+async def update(
+    session: Session,
+    viewer: Viewer,
+    id: UUID,
+    given: Mapping[str, Any],
+    *,
+    add_tags: Sequence[str] = (),
+    remove_tags: Sequence[str] = (),
+    if_version: int | None = None,
+) -> Task:
+    """Edit a task. `given` holds the fields to change; `tags` replaces them all, before tags are added and removed."""
+    task = await active_for_update(session, viewer, id, if_version)
+    tags = list(given.get("tags", task.tags))
+    values = checked({**given, "tags": tags}, add_tags=add_tags, remove_tags=remove_tags)
+    if "status" in values:
+        task.move_to(values.pop("status"), now())
+    for field, value in values.items():
+        setattr(task, field, value)
+    return task
+
+
+async def complete(session: Session, viewer: Viewer, id: UUID, *, if_version: int | None = None) -> Task:
+    """Mark a task as done. Completing is idempotent: a completed task keeps its first completion time."""
+    task = await active_for_update(session, viewer, id, if_version)
+    task.move_to(TaskStatus.DONE, now())
+    return task
+
+
+async def reopen(session: Session, viewer: Viewer, id: UUID, *, if_version: int | None = None) -> Task:
+    """Take up a task that was done or cancelled; one that is open stays as it is."""
+    task = await active_for_update(session, viewer, id, if_version)
+    if task.status in (TaskStatus.DONE, TaskStatus.CANCELLED):
+        task.move_to(TaskStatus.TODO, now())
+    return task
+
+
+async def delete(session: Session, viewer: Viewer, id: UUID, *, if_version: int | None = None) -> Task:
+    """Move a task to the trash; one that is there stays as it is."""
+    task = await for_update(session, viewer, id, if_version)
+    if not task.is_deleted:
+        task.deleted_at = now()
+    return task
+
+
+async def restore(session: Session, viewer: Viewer, id: UUID, *, if_version: int | None = None) -> Task:
+    """Take a task out of the trash; one that is not there stays as it is."""
+    task = await for_update(session, viewer, id, if_version)
+    task.deleted_at = None
+    return task
+
+
+async def purge(session: Session, viewer: Viewer, id: UUID, *, if_version: int | None = None) -> UUID:
+    """Delete a task for good. The log keeps that it was, and forgets what it was."""
+    task = await for_update(session, viewer, id, if_version)
+    await session.delete(task)
+    await session.flush()
+    await changes.forget(session, task.id)
+    await idempotency.forget_answers_with(session, {task.owner_id, viewer.id}, "task", task.id)
+    return task.id
+
+
+def checked(
+    given: Mapping[str, Any], *, add_tags: Sequence[str] = (), remove_tags: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The values as they are stored. Raises `Invalid` with every problem."""
+    rules, values = Checked(), dict(given)
+    if "title" in values:
+        values["title"] = rules.text(values["title"], "title", at_least=1, at_most=TITLE_MAX)
+    if "description" in values:
+        values["description"] = rules.text(values["description"], "description", at_most=DESCRIPTION_MAX, trim=False)
+    if "tags" in values:
+        tags = rules.tags(values["tags"])
+        removed = set(rules.tags(remove_tags, "removeTags"))
+        added = rules.tags(add_tags, "addTags")
+        values["tags"] = [tag for tag in dict.fromkeys([*tags, *added]) if tag not in removed]
+        rules.tag_count(values["tags"], "addTags" if add_tags else "tags")
+    rules.done()
+    return values
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

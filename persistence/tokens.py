@@ -1,0 +1,158 @@
+"""Tokens: issuing, checking and revoking them."""
+
+import hashlib
+import secrets
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import bindparam, func, select, update
+from sqlalchemy.types import LargeBinary
+
+from persistence.errors import NotFound
+from persistence.filters import Filterable
+from persistence.ids import new_id
+from persistence.models import Role, Scope, Token, TokenKind, User
+from persistence.models.tokens import PREFIX_LENGTH
+from persistence.pages import Listing, Order, Sort
+from persistence.reading import Statement
+from persistence.session import Session
+from persistence.validation import Checked
+from persistence.viewer import Viewer
+
+LISTING = Listing(
+    model=Token,
+    filterable=Filterable(
+        Token,
+        {
+            "id": Token.id,
+            "name": Token.name,
+            "kind": Token.kind,
+            "expires_at": Token.expires_at,
+            "revoked_at": Token.revoked_at,
+            "created_at": Token.created_at,
+        },
+    ),
+    sorts={
+        "created_at": Sort(Token.created_at, datetime),
+        "expires_at": Sort(Token.expires_at, datetime, nullable=True),
+        "last_used_at": Sort(Token.last_used_at, datetime, nullable=True),
+    },
+    default_order=(Order("created_at", descending=True, nulls_first=True),),
+    parent=Token.user_id,
+)
+
+
+def new_secret() -> str:
+    """256 random bits, with a prefix by which secret scanners know what leaked."""
+    return "tsk_" + secrets.token_urlsafe(32)
+
+
+def hashed(secret: str) -> bytes:
+    """What is stored of a secret. It is random, so a fast hash is enough."""
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
+
+
+async def issue(
+    session: Session,
+    user_id: UUID,
+    *,
+    kind: TokenKind,
+    name: str,
+    scopes: Collection[Scope],
+    secret: str,
+    expires_at: datetime | None,
+    id: UUID | None = None,
+) -> Token:
+    """Record a token for a secret that only the client keeps."""
+    token = Token(
+        id=id or new_id(),
+        user_id=user_id,
+        name=name,
+        kind=kind,
+        scopes=sorted(set(scopes), key=list(Scope).index),
+        prefix=secret[:PREFIX_LENGTH],
+        secret_hash=hashed(secret),
+        expires_at=expires_at,
+    )
+    session.add(token)
+    await session.flush()
+    return token
+
+
+async def create(
+    session: Session,
+    viewer: Viewer,
+    *,
+    id: UUID | None,
+    name: str,
+    scopes: Sequence[Scope],
+    expires_at: datetime | None,
+    secret: str,
+) -> Token:
+    """A personal token of the viewer, which may not reach further than the token that asks for it."""
+    checked = Checked()
+    name = checked.name(name)
+    if expires_at is not None:
+        checked.future(expires_at, "expiresAt", datetime.now(UTC))
+    if not scopes:
+        checked.add("TOO_FEW", "A token has at least one scope.", "scopes")
+    for index, scope in enumerate(scopes):
+        if scope not in viewer.scopes:
+            message = f"Your own token does not have the scope {scope.name}."
+            checked.add("SCOPE_NOT_HELD", message, "scopes", index)
+    checked.done()
+    return await issue(
+        session,
+        viewer.id,
+        kind=TokenKind.PERSONAL,
+        name=name,
+        scopes=scopes,
+        secret=secret,
+        expires_at=expires_at,
+        id=id,
+    )
+
+
+async def revoke(session: Session, viewer: Viewer, id: UUID) -> Token:
+    """Revoke one of the viewer's tokens (an admin: anybody's). Revoking is idempotent: the first time stays."""
+    query = select(Token).where(Token.id == id).with_for_update()
+    token = await session.scalar(query if viewer.is_admin else query.where(Token.user_id == viewer.id))
+    if token is None:
+        raise NotFound("token")
+    if token.revoked_at is None:
+        token.revoked_at = datetime.now(UTC)
+    return token
+
+
+async def revoke_sessions(session: Session, user_id: UUID, *, but: UUID | None = None) -> None:
+    """End the user's sessions, except one: somebody who knew the old password is signed out."""
+    query = select(Token).where(
+        Token.user_id == user_id, Token.kind == TokenKind.SESSION, Token.revoked_at.is_(None), Token.id != but
+    )
+    for token in await session.scalars(query.with_for_update()):
+        token.revoked_at = datetime.now(UTC)
+
+
+_VIEWER: Statement[Any] = Statement(
+    select(Token.id.label("token_id"), Token.scopes, Token.expires_at, User.id, User.role)
+    .join(User, User.id == Token.user_id)
+    .where(Token.secret_hash == bindparam("secret_hash", type_=LargeBinary), Token.revoked_at.is_(None))
+)
+
+
+async def authenticate(session: Session, secret: str) -> tuple[Viewer, datetime | None] | None:
+    """The viewer a secret stands for and when that ends, or None where it stands for nobody (any more)."""
+    rows: list[Any] = await session.fetch(_VIEWER, {"secret_hash": hashed(secret)})
+    if not rows or (rows[0].expires_at is not None and rows[0].expires_at <= datetime.now(UTC)):
+        return None
+    row = rows[0]
+    return Viewer(row.id, Role(row.role), frozenset(row.scopes), row.token_id), row.expires_at
+
+
+async def used(session: Session, ids: Collection[UUID]) -> None:
+    """Note that tokens were used just now. No edit, so it is not in the change log."""
+    await session.execute(
+        update(Token).where(Token.id.in_(ids)).values(last_used_at=func.now(), updated_at=Token.updated_at)
+    )

@@ -1,0 +1,138 @@
+"""Users: signing up, and what becomes of an account."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import bindparam, select
+from sqlalchemy.types import Text
+
+from persistence import changes, idempotency
+from persistence.errors import Conflict, NotFound
+from persistence.filters import Filterable
+from persistence.ids import new_id
+from persistence.models import Role, User
+from persistence.pages import Listing, Order, Sort
+from persistence.reading import Statement
+from persistence.session import Session
+from persistence.validation import Checked
+from persistence.viewer import Viewer
+
+LISTING = Listing(
+    model=User,
+    filterable=Filterable(
+        User,
+        {
+            "id": User.id,
+            "email": User.email,
+            "name": User.name,
+            "role": User.role,
+            "time_zone": User.time_zone,
+            "created_at": User.created_at,
+            "updated_at": User.updated_at,
+        },
+    ),
+    sorts={
+        "created_at": Sort(User.created_at, datetime),
+        "updated_at": Sort(User.updated_at, datetime),
+        "email": Sort(User.email, str),
+        "name": Sort(User.name, str),
+    },
+    default_order=(Order("created_at", descending=True, nulls_first=True),),
+)
+
+_CREDENTIALS: Statement[Any] = Statement(
+    select(User.id, User.password_hash, User.role).where(User.email == bindparam("email", type_=Text))
+)
+_PASSWORD: Statement[Any] = Statement(select(User.password_hash).where(User.id == bindparam("id", type_=User.id.type)))
+
+
+async def credentials(session: Session, email: str) -> Any | None:
+    """`id`, `password_hash` and `role` of the account of a folded address, or None."""
+    rows = await session.fetch(_CREDENTIALS, {"email": email})
+    return rows[0] if rows else None
+
+
+async def password_hash(session: Session, id: UUID) -> str | None:
+    """The stored hash of a user's password."""
+    rows = await session.fetch(_PASSWORD, {"id": id})
+    return rows[0].password_hash if rows else None
+
+
+async def create(
+    session: Session,
+    *,
+    email: str,
+    name: str,
+    password_hash: str,
+    time_zone: str = "UTC",
+    role: Role = Role.MEMBER,
+    id: UUID | None = None,
+) -> User:
+    """A new account; the values are checked already, except that the address must be free. Raises `Conflict`."""
+    if await session.scalar(select(User.id).where(User.email == email)) is not None:
+        raise email_taken()
+    user = User(
+        id=id or new_id(),
+        email=email,
+        name=name,
+        time_zone=time_zone,
+        role=role,
+        password_hash=password_hash,
+        version=1,
+    )
+    session.add(user)
+    await session.flush()
+    return user
+
+
+def email_taken() -> Conflict:
+    return Conflict("There is an account with this address already.", code="EMAIL_TAKEN", path=("email",))
+
+
+async def for_update(session: Session, viewer: Viewer, id: UUID, if_version: int | None = None) -> User:
+    """A user the viewer may edit, locked. Raises `NotFound`, and `Conflict` when the version is another."""
+    user = None
+    if viewer.sees(id):
+        user = await session.scalar(select(User).where(User.id == id).with_for_update())
+    if user is None:
+        raise NotFound("user")
+    if if_version is not None and user.version != if_version:
+        raise Conflict(
+            f"The user is at version {user.version}, not {if_version}.",
+            code="STALE_VERSION",
+            path=("ifVersion",),
+            current=user,
+        )
+    return user
+
+
+async def update(
+    session: Session, viewer: Viewer, id: UUID, given: Mapping[str, Any], *, if_version: int | None = None
+) -> User:
+    """Edit a user; `given` holds the fields to change (email, name, time_zone, role, password_hash)."""
+    user = await for_update(session, viewer, id, if_version)
+    checked = Checked()
+    values = dict(given)
+    for field, check in (("email", checked.email), ("name", checked.name), ("time_zone", checked.time_zone)):
+        if field in values:
+            values[field] = check(values[field])
+    checked.done()
+    if "email" in values and values["email"] != user.email:
+        taken = await session.scalar(select(User.id).where(User.email == values["email"]))
+        if taken is not None:
+            raise email_taken()
+    for field, value in values.items():
+        setattr(user, field, value)
+    return user
+
+
+async def delete(session: Session, viewer: Viewer, id: UUID, *, if_version: int | None = None) -> UUID:
+    """Delete an account and all it owns. The log keeps that these things were, and forgets what they were."""
+    user = await for_update(session, viewer, id, if_version)
+    await session.delete(user)
+    await changes.purge_owned(session, user.id, viewer.id)
+    await session.flush()
+    await idempotency.forget_answers_of(session, user.id)
+    return user.id

@@ -1,0 +1,32 @@
+"""Who asks: the user behind a token, and what the token allows."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from persistence.models import Role, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """A signed-in user. `scopes` are the token's; a right needs both the scope and, for ADMIN, the role."""
+
+    id: UUID
+    role: Role
+    scopes: frozenset[str]
+    token_id: UUID
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == Role.ADMIN and Scope.ADMIN in self.scopes
+
+    @property
+    def may_write(self) -> bool:
+        return Scope.WRITE in self.scopes
+
+    @property
+    def may_read(self) -> bool:
+        return Scope.READ in self.scopes
+
+    def sees(self, owner_id: UUID) -> bool:
+        """Whether the viewer may see what this user owns."""
+        return owner_id == self.id or self.is_admin
