@@ -14,8 +14,8 @@ from graphql.execution import create_source_event_stream
 from graphql.execution.executor import Executor, default_field_resolver, default_type_resolver
 from graphql.execution.values import VariableValues, get_variable_values
 from strawberry.execution import optimized_is_awaitable
-from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
+from graph.execution.compiler import Facts
 from graph.execution.documents import Documents, Operation
 from graph.execution.encoding import encode
 from graph.execution.errors import (
@@ -25,6 +25,7 @@ from graph.execution.errors import (
     coded,
     presentable,
 )
+from graph.execution.executor import CompiledExecutor, PlainExecutor
 
 MAX_COERCION_ERRORS = 50
 
@@ -62,8 +63,7 @@ class Engine:
         self.schema, self.documents, self.compiled = schema, documents, compiled
         self._schema = schema._schema  # Strawberry keeps the graphql-core schema in this attribute only
         self._classify, self._report = classify, report
-        self._executor_class: type[Executor[Any]] = StrawberryGraphQLCoreExecutionContext
-        self._option = 0
+        self._facts = Facts(self._schema, native=compiled)
 
     async def execute(
         self, operation: Operation, variables: Mapping[str, Any] | None, context: Any, root: Any = None
@@ -132,10 +132,10 @@ class Engine:
     def encode(self, result: Result) -> bytes:
         """The answer as JSON. A value that has no JSON form is a bug: it is reported and replaces the answer."""
         try:
-            return encode(self._answer(result), self._option)
+            return encode(self._answer(result), self._facts.natives.option)
         except (TypeError, ValueError, RecursionError) as error:
             bug = self._presentable([located_error(error)])
-            return encode(self._answer(Result(None, bug, {})), self._option)
+            return encode(self._answer(Result(None, bug)))
 
     @staticmethod
     def _answer(result: Result) -> dict[str, Any]:
@@ -164,7 +164,7 @@ class Engine:
         """The execution context, made directly: `Executor.build` would look through the document again."""
         with suppress(AttributeError):
             context.operation = operation
-        return self._executor_class(
+        executor = (CompiledExecutor if self.compiled else PlainExecutor)(
             self._schema,
             operation.fragments,
             operation.fragment_details,
@@ -178,6 +178,9 @@ class Engine:
             is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]  # it returns a plain bool, no TypeGuard
             hide_suggestions=self.documents.hide_suggestions,
         )
+        if isinstance(executor, CompiledExecutor):
+            executor.facts, executor.memo = self._facts, operation.memo
+        return executor
 
     async def _run(self, executor: Executor[Any], serially: bool | None = None) -> Result:
         try:

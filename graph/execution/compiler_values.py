@@ -1,0 +1,188 @@
+"""What the compiler knows of values: which classes are ordinary, which leaves may stay as they are until JSON."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from operator import itemgetter
+from types import GeneratorType, NoneType
+from typing import Any
+from uuid import UUID
+
+import orjson
+from graphql import GraphQLAbstractType, GraphQLObjectType, GraphQLSchema, is_scalar_type, is_specified_scalar_type
+
+# Classes are remembered for good; a program that makes classes without end starts over here.
+MAX_CLASSES = 10_000
+
+
+class Surprise(Exception):
+    """Generated code met something it was not made for; graphql-core completes this position instead."""
+
+
+# Classes whose instances are plain data: neither awaitable nor an exception nor an iterator.
+ORDINARY: set[type] = {NoneType, bool, int, float, str, bytes, list, tuple, dict, set, frozenset}
+
+
+def ordinary(value: Any) -> bool:
+    """True for plain data; raises Surprise for what graphql-core treats in a special way."""
+    kind = type(value)
+    if kind not in ORDINARY:
+        if isinstance(value, (Exception, GeneratorType)) or hasattr(value, "__await__") or hasattr(value, "__aiter__"):
+            raise Surprise
+        remember(ORDINARY, kind)
+    return True
+
+
+def remember(classes: set[type], kind: type) -> None:
+    if len(classes) >= MAX_CLASSES:
+        classes.intersection_update({NoneType, bool, int, float, str, bytes, list, tuple, dict, set, frozenset})
+    classes.add(kind)
+
+
+def classes_of(items: Any) -> set[type]:
+    """The classes of the items of a list, all of them ordinary."""
+    kinds = set(map(type, items))
+    if not kinds <= ORDINARY:
+        for item in items:
+            ordinary(item)
+    return kinds
+
+
+def plain_items(value: Any) -> Any:
+    """A list or tuple of plain data; one-shot iterators and the like are left to graphql-core."""
+    if type(value) is not list and type(value) is not tuple:
+        raise Surprise
+    classes_of(value)
+    return value
+
+
+def plain_member(source: Any, name: str) -> Any:
+    """What graphql-core's default resolver returns, where that is no function."""
+    value = source.get(name) if isinstance(source, dict) else getattr(source, name, None)
+    if callable(value):
+        raise Surprise
+    return value
+
+
+def position_of(kind: type, attribute: str) -> int | None:
+    """The index for which `row[index]` is what `row.attribute` gives, when the class is made so.
+
+    Rows of the database are sequences whose attributes are `property(itemgetter(index))`; asking for the item itself
+    saves a fifth of the time.
+    """
+    member = getattr(kind, attribute, None)
+    getter = member.fget if isinstance(member, property) else None
+    if type(getter) is not itemgetter:
+        return None
+    index: Any = getter.__reduce__()[1]  # what it was made with
+    return index[0] if len(index) == 1 and type(index[0]) is int and index[0] >= 0 else None
+
+
+DATETIMES = [
+    datetime(1, 1, 1, tzinfo=UTC),
+    datetime(1969, 12, 31, 23, 0, 0, 1, UTC),
+    datetime(2000, 1, 1, 0, 0, 0, 1000, UTC),
+    datetime(2024, 2, 29, 23, 59, 59, 999999, UTC),
+    datetime(9999, 12, 31, 1, 2, 3, tzinfo=UTC),
+]
+SAMPLES: dict[type, list[Any]] = {
+    datetime: DATETIMES,
+    date: [date(1, 1, 1), date(1969, 12, 31), date(9999, 2, 28)],
+    UUID: [UUID(int=0), UUID(int=2**127 + 1), UUID("01890a5d-ac96-774b-bcce-b302099a8057")],
+}
+
+
+def written(kind: type, option: int) -> list[Any]:
+    return [orjson.loads(orjson.dumps(sample, option=option)) for sample in SAMPLES[kind]]
+
+
+def serialised(scalar: Any, kind: type) -> list[Any] | None:
+    """What the scalar makes of the samples; None when it refuses one."""
+    try:
+        return [scalar.coerce_output_value(sample) for sample in SAMPLES[kind]]
+    except Exception:  # a scalar may refuse in any way it likes
+        return None
+
+
+@dataclass
+class Natives:
+    """Which scalars write a class exactly as orjson does, found by trying; `option` is how orjson has to be called."""
+
+    schema: GraphQLSchema
+    enabled: bool = True
+    option: int = 0
+    classes: dict[str, set[type]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.enabled:
+            return
+        scalars = [t for t in self.schema.type_map.values() if is_scalar_type(t) and not is_specified_scalar_type(t)]
+        zulu = written(datetime, orjson.OPT_UTC_Z)
+        if any(serialised(scalar, datetime) == zulu for scalar in scalars):
+            self.option = orjson.OPT_UTC_Z
+        for scalar in scalars:
+            self.classes[scalar.name] = {
+                kind for kind in SAMPLES if serialised(scalar, kind) == written(kind, self.option)
+            }
+
+
+def is_by_class(function: Any) -> bool:
+    """Whether an `is_type_of` or `resolve_type` promises to look at nothing but the class of the object."""
+    return bool(getattr(getattr(function, "__func__", function), "by_class", False))
+
+
+class Types:
+    """Which classes of objects stand for which GraphQL types, as far as a class alone can tell."""
+
+    def __init__(self, schema: GraphQLSchema) -> None:
+        self.schema = schema
+        self._accepted: dict[str, tuple[set[type], Callable[[Any], bool]] | None] = {}
+        self._rows: dict[type, bool] = {}
+
+    def is_row(self, kind: type) -> bool:
+        """Whether attributes of the class are items of it."""
+        known = self._rows.get(kind)
+        if known is None:
+            if len(self._rows) >= MAX_CLASSES:
+                self._rows.clear()
+            known = self._rows[kind] = any(position_of(kind, name) is not None for name in vars(kind))
+        return known
+
+    def acceptance(self, type_: GraphQLObjectType) -> tuple[set[type], Callable[[Any], bool]] | None:
+        """The classes known to be of the type, and what examines others (True or Surprise); None: ask each object."""
+        if type_.name not in self._accepted:
+            self._accepted[type_.name] = self._acceptance(type_)
+        return self._accepted[type_.name]
+
+    @staticmethod
+    def _acceptance(type_: GraphQLObjectType) -> tuple[set[type], Callable[[Any], bool]] | None:
+        is_type_of: Any = type_.is_type_of
+        if is_type_of is None:
+            return ORDINARY, ordinary
+        if not is_by_class(is_type_of):
+            return None
+        accepted: set[type] = set()
+
+        def accept(value: Any) -> bool:
+            ordinary(value)
+            if is_type_of(value, None) is not True:
+                raise Surprise
+            remember(accepted, type(value))
+            return True
+
+        return accepted, accept
+
+    def resolve_by_class(self, type_: GraphQLAbstractType) -> Callable[[Any], GraphQLObjectType] | None:
+        """What names the type of an object by its class; None: `resolve_type` has to be asked with the real info."""
+        resolve_type: Any = type_.resolve_type
+        if not is_by_class(resolve_type):
+            return None
+        possible = {t.name: t for t in self.schema.get_possible_types(type_)}
+
+        def resolve(value: Any) -> GraphQLObjectType:
+            name = resolve_type(value, None, type_)
+            if type(name) is not str or name not in possible:
+                raise Surprise
+            return possible[name]
+
+        return resolve

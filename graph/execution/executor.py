@@ -1,0 +1,236 @@
+"""The compiled executor: graphql-core's executor with the plans of `compiler` in place of its walk of the document.
+
+    Executor (graphql-core)
+    ├── PlainExecutor        Strawberry's info for resolvers, no incremental delivery
+    └── CompiledExecution    mixin: compiles, runs, waits
+        └── CompiledExecutor both; what the engine uses
+
+Private methods of graphql-core are used (`complete_value`, `execute_field`, `handle_field_error`, `stored` results of
+them): they are what keeps errors and odd values the same. graphql-core is pinned, and its own tests run against this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from graphql import (
+    ExecutionResult,
+    FieldNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLResolveInfo,
+    InlineFragmentNode,
+    OperationType,
+    SelectionSetNode,
+    VariableNode,
+    get_argument_values,
+)
+from graphql.execution.executor import Executor
+from graphql.pyutils import Path
+from graphql.pyutils.is_awaitable import is_awaitable as default_is_awaitable
+from strawberry.execution import optimized_is_awaitable
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+
+from graph.execution.compiler import PENDING, Compiler, Facts, Field, ObjectPlan, Position, Site, new
+from graph.execution.compiler_values import ORDINARY
+from graph.execution.executor_waiting import Entry, Waiting, is_under
+
+# Combinations of @skip and @include values that are kept compiled for one operation.
+MAX_PLANS = 16
+
+UNSUPPORTED_DIRECTIVES = {"defer", "stream", "experimental_disableErrorPropagation"}
+
+
+class PlainExecutor(Executor[None]):
+    """graphql-core's executor with the info that Strawberry's resolvers expect."""
+
+    operation_extensions: Any = None
+    build_resolve_info = cast(
+        "Callable[..., GraphQLResolveInfo[Any]]", StrawberryGraphQLCoreExecutionContext.build_resolve_info
+    )
+
+
+class Conditions:
+    """Which variables decide over the fields of an operation, and whether it can be compiled at all."""
+
+    def __init__(self, executor: Executor[Any]) -> None:
+        self.names: list[str] = []
+        self.supported = True
+        operation = executor.operation
+        self._directives(operation.directives)
+        for definition in executor.fragment_definitions.values():
+            self.supported = self.supported and not definition.variable_definitions
+        pending: list[SelectionSetNode] = [operation.selection_set]
+        pending += [definition.selection_set for definition in executor.fragment_definitions.values()]
+        while pending:
+            for selection in pending.pop().selections:
+                self._directives(selection.directives)
+                if isinstance(selection, (FieldNode, InlineFragmentNode)) and selection.selection_set:
+                    pending.append(selection.selection_set)
+                elif isinstance(selection, FragmentSpreadNode) and selection.arguments:
+                    self.supported = False
+        self.names = sorted(set(self.names))
+
+    def _directives(self, directives: Any) -> None:
+        for directive in directives or ():
+            if directive.name.value in UNSUPPORTED_DIRECTIVES:
+                self.supported = False
+            if directive.name.value in {"skip", "include"}:
+                values = [argument.value for argument in directive.arguments or ()]
+                self.names += [value.name.value for value in values if isinstance(value, VariableNode)]
+
+
+class CompiledExecution(Executor[Any]):
+    """Mixin for an executor class; `facts` and `memo` are set by who has them ready."""
+
+    facts: Facts | None = None
+    memo: dict[Any, Any] | None = None
+    pending: dict[Any, list[Entry]]
+
+    def execute_operation(self, serially: bool | None = None) -> Any:
+        """Run the operation; what cannot be compiled runs on graphql-core's executor."""
+        plan = self.plan()
+        if plan is None:
+            return super().execute_operation(serially)
+        self.pending = {}
+        self._infos: dict[Field, tuple[Any, Any, Any]] = {}
+        self._arguments: dict[Field, dict[str, Any]] = {}
+        if serially is None:
+            serially = self.operation.operation is OperationType.MUTATION
+        data: dict[str, Any] | None = {}
+        try:
+            if serially:
+                fields = iter(plan.fields)
+                for field in fields:
+                    self.run_root(field, data)
+                    if self.pending:
+                        return self.finish_later(data, fields)
+            else:
+                data = plan.execute(self, self.root_value, None, None)
+                if self.pending:
+                    return self.finish_later(data, ())
+        except GraphQLError as error:
+            self.abandon(None)
+            self.collected_errors.add(error, None)
+            data = None
+        return self.build_response(data)
+
+    def run_root(self, field: Field, data: Any) -> None:
+        if field.constant is not None:
+            data[field.key] = field.constant
+            return
+        data[field.key] = None
+        result = field.run(self, self.root_value, None, None, data)
+        if result is not PENDING:
+            data[field.key] = result
+
+    async def finish_later(self, data: dict[str, Any] | None, fields: Any) -> ExecutionResult:
+        """Wait for what is pending, then run the remaining fields of a mutation one by one."""
+        try:
+            await Waiting(self).finish()
+            for field in fields:
+                self.run_root(field, data)
+                if self.pending:
+                    await Waiting(self).finish()
+        except GraphQLError as error:
+            self.abandon(None)
+            self.collected_errors.add(error, None)
+            data = None
+        return cast("ExecutionResult", self.build_response(data))
+
+    # The plan of the operation
+
+    def plan(self) -> ObjectPlan | None:
+        if (
+            self.abort_signal is not None
+            or self.hooks is not None
+            or (self.middleware_manager is not None and self.middleware_manager.middlewares)
+            or not self.error_propagation
+            or (self.is_awaitable is not optimized_is_awaitable and self.is_awaitable is not default_is_awaitable)
+        ):
+            return None
+        memo: dict[Any, Any] = self.memo if self.memo is not None else {}
+        conditions = memo.get("conditions")
+        if conditions is None:
+            conditions = memo["conditions"] = Conditions(self)
+        if not conditions.supported:
+            return None
+        plans: dict[Any, ObjectPlan | None] = memo.setdefault("plans", {})
+        coerced = self.variable_values.coerced
+        key = tuple([coerced.get(name) for name in conditions.names])
+        try:
+            return plans[key]
+        except KeyError:
+            pass
+        plan = self.compile()
+        if len(plans) >= MAX_PLANS:
+            del plans[next(iter(plans))]
+        plans[key] = plan
+        return plan
+
+    def compile(self) -> ObjectPlan | None:
+        root_type = self.schema.get_root_type(self.operation.operation)
+        if root_type is None:
+            return None
+        try:
+            return Compiler(self, self.facts or Facts(self.schema)).root(root_type)
+        except Exception:  # too large, nested too deeply, a mistake in a directive: graphql-core knows what to do
+            return None
+
+    # What plans need while they run
+
+    def arguments(self, field: Field) -> dict[str, Any]:
+        """The arguments of a field that are the same for all its parents within this request."""
+        known = self._arguments.get(field)
+        if known is None:
+            known = self._arguments[field] = get_argument_values(
+                field.definition, field.nodes[0], self.variable_values, None, self.hide_suggestions
+            )
+        return known
+
+    def info(self, field: Field, path: Path) -> GraphQLResolveInfo[Any]:
+        """The info of a field; for all its parents the same, but for the path (the fifth member)."""
+        known = self._infos.get(field)
+        if known is None:
+            info = self.build_resolve_info(field.definition, field.nodes, field.parent_type, path)
+            self._infos[field] = type(info), info[:4], info[5:]
+            return info
+        kind, before, after = known
+        return cast("GraphQLResolveInfo[Any]", new(kind, (*before, path, *after)))
+
+    def wait_for(self, entry: Entry) -> None:
+        group = self.pending.get(entry[1])
+        if group is None:
+            self.pending[entry[1]] = [entry]
+        else:
+            group.append(entry)
+
+    def stored(self, result: Any, position: Position, path: Path, site: Site | None, box: Any, key: Any) -> Any:
+        """What graphql-core completed; it may be an awaitable, which is then stored when it is done."""
+        if type(result) not in ORDINARY and self.is_awaitable(result):
+            self.wait_for((result, position, None, path, site, box, key))
+            return PENDING
+        return result
+
+    def abandon(self, path: Path | None) -> None:
+        """A null has replaced this position: what was started below it goes on by itself, nobody looks at it."""
+        orphans = []
+        for position, entries in list(self.pending.items()):
+            left = [entry for entry in entries if not is_under(entry[3], path)]
+            if len(left) < len(entries):
+                orphans += [entry[0] for entry in entries if is_under(entry[3], path)]
+                if left:
+                    self.pending[position] = left
+                else:
+                    del self.pending[position]
+        if orphans:
+            self.settle_in_background(orphans)
+
+
+class CompiledExecutor(CompiledExecution, PlainExecutor):
+    """The executor of the engine. Also fit for `strawberry.Schema(execution_context_class=...)`."""
+
+    def __init__(self, *args: Any, operation_extensions: Any = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.operation_extensions = operation_extensions
