@@ -1,0 +1,210 @@
+"""The command line. Only the standard library is imported here, so that help and mistakes are answered at once."""
+# ruff: noqa: T201  # its output is what it is for
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+EXIT_CODES = """\
+exit codes:
+  0    done, or stopped by Ctrl-C or SIGTERM
+  1    refused or failed; the last line on standard error says why
+  2    the command line is wrong
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code."""
+    parser = make_parser()
+    options = parser.parse_args(with_default_command(arguments))
+    if options.action == "help":
+        return main([*options.topic, "--help"])
+    from graph import commands  # the packages, and most of the time a start takes
+
+    try:
+        return getattr(commands, options.action)(options) or 0
+    except KeyboardInterrupt:
+        return 130
+    except commands.EXPECTED as error:
+        print(f"taskstore: {error}", file=sys.stderr)
+        return 1
+
+
+def with_default_command(arguments: Sequence[str]) -> list[str]:
+    """`./run --port 8001` means `./run serve --port 8001`."""
+    first = arguments[0] if arguments else "serve"
+    if first.startswith("-") and first not in ("-h", "--help", "--version"):
+        return ["serve", *arguments]
+    return list(arguments) or ["serve"]
+
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def duration(text: str) -> timedelta | None:
+    """`90d`, `12h`, `30m` or `2w`; `never` is None."""
+    if text == "never":
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})([mhdw])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time like 90d, 12h, 30m, 2w or never")
+    return timedelta(**{UNITS[match[2]]: int(match[1])})
+
+
+def port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
+
+
+def version() -> str:
+    import tomllib
+
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+
+
+class Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *arguments: Any) -> None:
+        print(f"taskstore {version()}")
+        parser.exit()
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="./run",
+        description="taskstore: a task store with a GraphQL API. Without a command it serves.",
+        epilog="`./run COMMAND --help` says more. Settings come from the environment and .env: docs/operations.md",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(
+        group: "argparse._SubParsersAction[argparse.ArgumentParser]",
+        name: str,
+        action: str,
+        summary: str,
+        description: str = "",
+    ) -> argparse.ArgumentParser:
+        command = group.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.\n\n{description}".strip(),
+            epilog=EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(action=action)
+        return command
+
+    add_serve(add(commands, "serve", "serve", "start the server (the default)", SERVE))
+    add(commands, "test", "test", "run all tests; takes the arguments of pytest", TEST)
+
+    db = commands.add_parser("db", help="migrations: upgrade, downgrade, status, reset, check, sql")
+    actions = db.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    up = add(actions, "upgrade", "db_upgrade", "bring the database to the newest revision, or to the one named")
+    up.add_argument("revision", nargs="?", default="head")
+    down = add(actions, "downgrade", "db_downgrade", "take the database back by one revision, or to the one named")
+    down.add_argument("revision", nargs="?", default="-1", help="-1 (default), base (empty) or a revision")
+    add(actions, "status", "db_status", "say which revision the database has; exit code 1 when it is not the newest")
+    reset = add(actions, "reset", "db_reset", "delete everything and make the tables anew")
+    reset.add_argument("--yes", action="store_true", help="really")
+    add(actions, "check", "db_check", "compare the migrations with the models, on a temporary database")
+    add(actions, "sql", "db_sql", "print the SQL of the migrations, to run by hand").add_argument(
+        "revision", nargs="?", default="head"
+    )
+
+    snapshot = add(commands, "schema", "schema", "compare the schema with schema.graphql, or write it", SCHEMA)
+    choice = snapshot.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--check", action="store_true", help="fail on a difference and name what breaks clients")
+    choice.add_argument("--write", action="store_true", help="write schema.graphql")
+
+    token = commands.add_parser("token", help="access tokens for scripts")
+    tokens = token.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_token_create(add(tokens, "create", "token_create", "create a token and print its secret, alone", TOKEN_CREATE))
+
+    seeding = add(commands, "seed", "seed", "make the demo accounts and tasks where they are missing", SEED)
+    seeding.add_argument("--demo", action="store_true", help="also in the database of DATABASE_URL")
+
+    helping = commands.add_parser("help", help="show this, or the help of a command")
+    helping.add_argument("topic", nargs="*", metavar="COMMAND")
+    helping.set_defaults(action="help")
+    return parser
+
+
+def add_serve(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--host", metavar="H", help="address to listen on (default 127.0.0.1; TASKSTORE_HOST)")
+    command.add_argument("--port", type=port, metavar="P", help="port (default 8000; 0: any free one; TASKSTORE_PORT)")
+    command.add_argument("--workers", type=positive, metavar="N", help="processes (default 1; TASKSTORE_WORKERS)")
+    command.add_argument("--no-browser", dest="browser", action="store_false", help="do not open GraphiQL in a browser")
+    demo = command.add_mutually_exclusive_group()
+    demo.add_argument(
+        "--demo", action="store_true", default=None, help="demo accounts even where others may reach them"
+    )
+    demo.add_argument("--no-demo", dest="demo", action="store_false", help="no demo accounts")
+    command.add_argument("--reload", action="store_true", help="start again when the source changes")
+    command.add_argument("--no-migrate", dest="migrate", action="store_false", help="leave the tables as they are")
+
+
+def add_token_create(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--email", required=True, metavar="E", help="whose token")
+    command.add_argument("--name", default="command line", metavar="N", help="what it is for (default: command line)")
+    command.add_argument(
+        "--scope",
+        action="append",
+        choices=["READ", "WRITE", "ADMIN"],
+        type=str.upper,
+        help="what it may do; may be repeated (default: READ and WRITE)",
+    )
+    command.add_argument(
+        "--expires-in",
+        type=duration,
+        default=timedelta(days=90),
+        metavar="T",
+        help="30m, 12h, 90d, 2w or never (default: 90d)",
+    )
+
+
+SERVE = """\
+Without DATABASE_URL, a PostgreSQL of its own keeps the data in .data (TASKSTORE_DATA_DIR). The tables are
+brought to this code's revision first.
+
+Behind a loopback address, this database gets demo accounts with known passwords. Anywhere else they need --demo.
+
+examples:
+  ./run
+  ./run serve --port 8080 --no-browser
+  DATABASE_URL=postgresql://me@db.example.org/tasks ./run serve --host 0.0.0.0 --workers 4"""
+
+TEST = """\
+The tests start a PostgreSQL of their own.
+
+examples:
+  ./run test
+  ./run test tests/graph -k connection -x"""
+
+SCHEMA = """\
+examples:
+  ./run schema --check     in CI
+  ./run schema --write     after a change that was meant"""
+
+TOKEN_CREATE = """\
+Only the secret is printed to standard output, and only this once: the store keeps its hash.
+
+examples:
+  ./run token create --email test@example.com
+  TOKEN=$(./run token create --email admin@example.com --scope READ --scope ADMIN --expires-in 12h --name nightly)"""  # noqa: S105  # not a password
+
+SEED = """\
+Doing it again adds nothing twice, and gives the accounts fresh tokens."""
