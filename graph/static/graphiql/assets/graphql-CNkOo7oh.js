@@ -1,0 +1,1 @@
+import{Jc as e,Xc as t,Yc as n}from"./monaco-DG2oSckX.js";n();export{e as conf,t as language};

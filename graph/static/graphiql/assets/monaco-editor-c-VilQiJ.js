@@ -1,0 +1,1 @@
+import"./monaco-DG2oSckX.js";export{n as CancellationTokenSource,r as Emitter,i as KeyCode,a as KeyMod,o as MarkerSeverity,s as MarkerTag,c as Position,l as Range,u as Selection,d as SelectionDirection,f as Token,p as Uri,m as editor,_ as languages}from"./monaco-DTAJU4VC.js";import"./monaco-D4JcATFL.js";import{t as e}from"./monaco-editor-DnU8h2ip.js";e();

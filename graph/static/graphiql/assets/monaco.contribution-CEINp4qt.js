@@ -1,0 +1,1 @@
+import{n as e,r as t,t as n}from"./monaco-D4JcATFL.js";e();export{n as getWorker,t as jsonDefaults};

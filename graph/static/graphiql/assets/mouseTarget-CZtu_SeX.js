@@ -1,0 +1,1 @@
+import{_r as e,yr as t}from"./monaco-B2i45kq-.js";t();export{e as MouseTargetFactory};

@@ -1,0 +1,89 @@
+import { ChevronDownIcon, DropdownMenu, useGraphiQL } from "@graphiql/react";
+import { useEffect, useRef, useState } from "react";
+import { type Account, accounts } from "./config";
+import { authorizationIn, parseHeaders, writeHeaders } from "./headers";
+import { storage } from "./storage";
+
+const NOBODY = "";
+const CHOICE = "act-as";
+
+const bearer = (account: Account | undefined) => account && `Bearer ${account.token}`;
+const owner = (authorization: unknown) => accounts.find((account) => bearer(account) === authorization);
+
+/** The account that was chosen last, by its address: the token is never stored and may have changed since. */
+function remembered(): Account | undefined {
+  const choice = storage.getItem(CHOICE);
+  if (choice === NOBODY) {
+    return undefined;
+  }
+  return accounts.find((account) => account.email === choice) ?? accounts[0];
+}
+
+/** The text that the headers editor starts with. */
+export const initialHeaders = writeHeaders({}, bearer(remembered()));
+
+/**
+ * Keeps one identity for all tabs, in the headers editor where everybody can see and change it,
+ * and shows the menu of demo accounts when there are any.
+ */
+export function ActAs() {
+  const editor = useGraphiQL((state) => state.headerEditor);
+  const current = useRef<string | undefined>(bearer(remembered()));
+  const [label, setLabel] = useState("Nobody");
+
+  useEffect(() => {
+    if (!editor) {
+      return;
+    }
+    const read = (replaced: boolean) => {
+      const text = editor.getValue();
+      const headers = parseHeaders(text);
+      if (!headers) {
+        return; // in the middle of typing
+      }
+      let authorization = authorizationIn(headers);
+      // A tab or an entry of the history was opened. Neither remembers who asked (see storage.ts), or it
+      // remembers an account that has been left since: the identity stays what it was.
+      if (replaced && (!text.trim() || owner(authorization)) && authorization !== current.current) {
+        authorization = current.current;
+        editor.setValue(writeHeaders(headers, authorization));
+      }
+      current.current = authorization;
+      setLabel(owner(authorization)?.name ?? (authorization ? "Own token" : "Nobody"));
+    };
+    read(true);
+    const listener = editor.onDidChangeModelContent((change) => queueMicrotask(() => read(change.isFlush)));
+    return () => listener.dispose();
+  }, [editor]);
+
+  const choose = (account: Account | undefined) => {
+    storage.setItem(CHOICE, account?.email ?? NOBODY);
+    current.current = bearer(account);
+    editor?.setValue(writeHeaders(parseHeaders(editor.getValue()) ?? {}, current.current));
+  };
+
+  if (!accounts.length) {
+    return null;
+  }
+  return (
+    <DropdownMenu>
+      <DropdownMenu.Button className="act-as" aria-label={`Act as: ${label}`}>
+        <span className="act-as-hint">Act as</span>
+        <span className="act-as-name">{label}</span>
+        <ChevronDownIcon aria-hidden="true" />
+      </DropdownMenu.Button>
+      <DropdownMenu.Content align="end" className="act-as-menu">
+        {accounts.map((account) => (
+          <DropdownMenu.Item key={account.email} onSelect={() => choose(account)} data-account={account.email}>
+            <span>{account.name}</span>
+            <span className="act-as-email">{account.email}</span>
+          </DropdownMenu.Item>
+        ))}
+        <DropdownMenu.Item onSelect={() => choose(undefined)} data-account="">
+          <span>Nobody</span>
+          <span className="act-as-email">not signed in</span>
+        </DropdownMenu.Item>
+      </DropdownMenu.Content>
+    </DropdownMenu>
+  );
+}
