@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from enum import Enum
 from keyword import iskeyword
-from types import NoneType
+from types import CoroutineType, NoneType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -291,7 +291,10 @@ class Compiler:
             try:
                 if value is None or value is Undefined or (is_list and type(value) not in SEQUENCES):
                     raise Surprise  # null where it must not be; iterators that can be read only once
-                return body(ex, value, info, path, (box, key, path) if nullable else site)
+                result = body(ex, value, info, path, (box, key, path) if nullable else site)
+                return (
+                    result if type(result) is not CoroutineType else ex.stored(result, position, path, site, box, key)
+                )
             except GraphQLError as error:
                 if error.path is not None:
                     raise  # the located error of a field below, on its way up
@@ -314,14 +317,17 @@ class Compiler:
         return self.complete_abstract(type_, details)
 
     def complete_object(self, type_: GraphQLObjectType, details: FieldDetailsList) -> Complete:
-        plan, accepted, is_type_of = self.subplan(type_, details), self.types.acceptance(type_), type_.is_type_of
+        plan, accepted = self.subplan(type_, details), self.types.acceptance(type_)
+        is_type_of: Any = type_.is_type_of
         execute, pure, skeletons = plan.execute, plan.pure, plan.skeletons
 
         def complete(ex: CompiledExecution, value: Any, info: Any, path: Path, site: Site | None) -> Any:
             if accepted is not None:
                 if type(value) not in accepted[0]:
                     accepted[1](value)
-            elif not ordinary(value) or is_type_of(value, info) is not True:  # type: ignore[misc]  # it is not None
+            elif ordinary(value) and (answer := is_type_of(value, info)) is not True:
+                if ex.is_awaitable(answer):
+                    return ex.complete_when_told(answer, type_, details, path, value)
                 raise Surprise
             return (skeletons.get(None) or plan.skeleton_for(None))(value) if pure else execute(ex, value, path, site)
 
@@ -350,8 +356,8 @@ class Compiler:
                 return known(ex, value, info, path, site)
             name: Any = (resolve_type or ex.type_resolver)(value, info, type_)
             if type(name) is not str or name not in possible:
-                if hasattr(name, "close"):
-                    name.close()  # a coroutine; graphql-core makes its own
+                if ex.is_awaitable(name):
+                    return ex.complete_when_named(name, type_, details, info, path, value)
                 raise Surprise
             return of(name)(ex, value, info, path, site)
 

@@ -1,6 +1,6 @@
 """What the compiler knows of values: which classes are ordinary, which leaves may stay as they are until JSON."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from operator import itemgetter
@@ -58,7 +58,7 @@ def plain_items(value: Any) -> Any:
 
 def plain_member(source: Any, name: str) -> Any:
     """What graphql-core's default resolver returns, where that is no function."""
-    value = source.get(name) if isinstance(source, dict) else getattr(source, name, None)
+    value = source.get(name) if isinstance(source, (dict, Mapping)) else getattr(source, name, None)
     if callable(value):
         raise Surprise
     return value

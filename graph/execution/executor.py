@@ -26,7 +26,8 @@ from graphql import (
     VariableNode,
     get_argument_values,
 )
-from graphql.execution.executor import Executor
+from graphql.execution.execute import assume_not_awaitable
+from graphql.execution.executor import Executor, invalid_return_type_error
 from graphql.pyutils import Path
 from graphql.pyutils.is_awaitable import is_awaitable as default_is_awaitable
 from strawberry.execution import optimized_is_awaitable
@@ -40,6 +41,9 @@ from graph.execution.executor_waiting import Entry, Waiting, is_under
 MAX_PLANS = 16
 
 UNSUPPORTED_DIRECTIVES = {"defer", "stream", "experimental_disableErrorPropagation"}
+
+# Other predicates might call plain data awaitable.
+PREDICATES = (optimized_is_awaitable, default_is_awaitable, assume_not_awaitable)
 
 
 class PlainExecutor(Executor[None]):
@@ -147,7 +151,7 @@ class CompiledExecution(Executor[Any]):
             or self.hooks is not None
             or (self.middleware_manager is not None and self.middleware_manager.middlewares)
             or not self.error_propagation
-            or (self.is_awaitable is not optimized_is_awaitable and self.is_awaitable is not default_is_awaitable)
+            or self.is_awaitable not in PREDICATES
         ):
             return None
         memo: dict[Any, Any] = self.memo if self.memo is not None else {}
@@ -212,6 +216,19 @@ class CompiledExecution(Executor[Any]):
             self.wait_for((result, position, None, path, site, box, key))
             return PENDING
         return result
+
+    async def complete_when_told(self, answer: Any, type_: Any, details: Any, path: Path, value: Any) -> Any:
+        """An object whose `is_type_of` has to be awaited; graphql-core completes it."""
+        if not await answer:
+            raise invalid_return_type_error(type_, value, details)
+        result = self.collect_and_execute_subfields(type_, details, path, value, None)
+        return await result if self.is_awaitable(result) else result
+
+    async def complete_when_named(self, name: Any, type_: Any, details: Any, info: Any, path: Path, value: Any) -> Any:
+        """An object of an abstract type whose `resolve_type` has to be awaited; graphql-core completes it."""
+        kind = self.ensure_valid_runtime_type(await name, type_, details, info, value)
+        result = self.complete_object_value(kind, details, info, path, value, None)
+        return await result if self.is_awaitable(result) else result
 
     def abandon(self, path: Path | None) -> None:
         """A null has replaced this position: what was started below it goes on by itself, nobody looks at it."""

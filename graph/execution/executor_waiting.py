@@ -99,6 +99,7 @@ class Waiting:
         self.ex, self.loop = executor, get_running_loop()
         self.groups: list[Group] = []
         self.cancelled: list[Future[Any]] = []
+        self.nulls: list[tuple[Site | None, GraphQLError]] = []
         self.waiter: Future[None] | None = None
         self.patience = PATIENCE
 
@@ -115,6 +116,8 @@ class Waiting:
                     await self.sleep()
                 for group in ready:
                     self.complete_group(group)
+                if self.nulls:
+                    self.null()
         except BaseException:
             self.drop(None)
             await self.settle_cancelled()
@@ -128,6 +131,8 @@ class Waiting:
             (entries,) = pending.values()
             if len(entries) == 1:
                 await self.complete_single(entries[0])
+                if self.nulls:
+                    self.null()
                 return True
         for entries in pending.values():
             group = Group(self, entries)
@@ -173,7 +178,7 @@ class Waiting:
             self.fail(entry, error)
 
     def fail(self, entry: Entry, error: Exception) -> None:
-        """Put a null in the place of the error, or where the schema allows one above it."""
+        """Put a null in the place of the error; where the schema forbids it, one goes further up after this pass."""
         _, position, _, path, site, box, key = entry
         if self.ex.pending:
             self.ex.abandon(path)
@@ -181,12 +186,18 @@ class Waiting:
             self.ex.handle_field_error(error, position.return_type, position.details, path)
             box[key] = None
         except GraphQLError as located:
+            self.nulls.append((site, located))
+
+    def null(self) -> None:
+        """Put nulls where errors of this pass have sent them. Errors that come together are all told."""
+        nulls, self.nulls = self.nulls, []
+        for site, error in nulls:
             if site is None:
-                raise
-            container, place, at = site
+                raise error
+            container, place, path = site
             container[place] = None
-            self.ex.collected_errors.add(located, at)
-            self.drop(at)
+            self.ex.collected_errors.add(error, path)
+            self.drop(path)
 
     def drop(self, path: Path | None) -> None:
         """Cancel what is awaited at or below a position that is null now."""
