@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import graphql
 import httpx
 import pytest
 import strawberry
@@ -23,6 +24,8 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from graph import pages
 from graph.pages import DemoAccount, graphiql, static_routes
 from tests.graph.browser import CHROMIUM, Page, browse
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.anyio
 
@@ -313,6 +316,16 @@ def test_no_style_sheet_loads_from_elsewhere() -> None:
 
     assert sheets
     assert not [sheet for sheet in sheets if "url(http" in sheet or "url(//" in sheet or "@import" in sheet]
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "web/src/examples").glob("*.graphql")), ids=lambda path: path.stem)
+def test_an_example_fits_the_schema(example: Path) -> None:
+    snapshot = ROOT / "schema.graphql"
+    if not snapshot.exists():
+        pytest.skip("schema.graphql is not written yet")
+    schema = graphql.build_schema(snapshot.read_text("utf-8"))
+
+    assert graphql.validate(schema, graphql.parse(example.read_text("utf-8"))) == []
 
 
 # In the browser
