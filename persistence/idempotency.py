@@ -39,7 +39,8 @@ def key_of(scope_id: UUID, key: str, mutation: str, given: Mapping[str, Any]) ->
         message = f"An idempotency key has {KEY_MIN} to {KEY_MAX} characters; a new UUID is a good one."
         raise Invalid([Problem("INVALID_KEY", message, ("idempotencyKey",))])
     canonical = orjson.dumps([mutation, given], option=orjson.OPT_SORT_KEYS, default=str)
-    return Key(scope_id, hashlib.sha256(key.encode()).digest(), hashlib.sha256(canonical).digest())
+    # Keyed with what is not stored, so that a password in the input cannot be guessed from the hash.
+    return Key(scope_id, hashlib.sha256(key.encode()).digest(), hmac.digest(key.encode(), canonical, "sha256"))
 
 
 def anonymous(name: str) -> UUID:

@@ -6,13 +6,16 @@ enumeration stays the text that is stored: the API knows both forms.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 import asyncpg
-from sqlalchemy import Enum, Float, Select
+from sqlalchemy import ARRAY, Enum, Float, Select, any_, bindparam, select
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.types import TypeEngine
+
+from persistence.models import Base
 
 DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialect constructors are untyped
 
@@ -59,3 +62,12 @@ def reader(position: int, kind: TypeEngine[Any]) -> Callable[[Any], Any]:
     if process is None:
         return get
     return lambda record: process(get(record))
+
+
+@lru_cache(1_024)
+def by_ids(model: type[Base], columns: frozenset[str]) -> Statement[Any]:
+    """Rows of one table by their ids (`ids`), with the given columns."""
+    table = model.__table__
+    selected = [table.c[name] for name in sorted(columns)]
+    ids = bindparam("ids", type_=ARRAY(table.c.id.type))
+    return Statement(select(*selected).where(table.c.id == any_(ids)), model.__entity__)

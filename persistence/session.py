@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import PoolProxiedConnection
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session as SyncSession
@@ -34,6 +34,18 @@ class RecordedSession(SyncSession):
     """The ORM session whose flushes are written to the change log (`persistence.changes`)."""
 
 
+@event.listens_for(RecordedSession, "after_begin")
+def own_connection(session: SyncSession, transaction: Any, connection: Connection) -> None:
+    connection.info["session"] = session.info
+
+
+@event.listens_for(Engine, "before_cursor_execute")
+def count_statement(connection: Connection, *_: Any) -> None:
+    info = connection.info.get("session")
+    if info is not None:
+        info["statements"] = info.get("statements", 0) + 1
+
+
 class Session(AsyncSession):
     """Reads and writes of one request.
 
@@ -48,10 +60,15 @@ class Session(AsyncSession):
         self._engine = engine
         self._turn = asyncio.Lock()
         self._reader: PoolProxiedConnection | None = None
-        self.statements = 0
-        """How many statements `fetch` ran."""
+        self._fetches = 0
         self.rows = 0
         """How many rows `fetch` got."""
+
+    @property
+    def statements(self) -> int:
+        """How many statements it ran, not counting BEGIN and COMMIT."""
+        written: int = self.info.get("statements", 0)
+        return self._fetches + written
 
     @property
     def actor_id(self) -> UUID | None:
@@ -71,7 +88,7 @@ class Session(AsyncSession):
         """
         arguments = statement.arguments(values)
         async with self._turn:
-            self.statements += 1
+            self._fetches += 1
             if self.in_transaction():
                 await self.flush()
                 proxy = await (await self.connection()).get_raw_connection()
@@ -137,6 +154,7 @@ class Session(AsyncSession):
             result = await work(self)
             await self.flush()
         except BaseException:
+            self.expunge_all()  # a row that an error shows stays readable
             with suppress(DBAPIError, OSError):
                 await self.rollback()
             raise

@@ -116,11 +116,11 @@ async def update(
     session: Session,
     viewer: Viewer,
     id: UUID,
-    given: Mapping[str, Any],
+    if_version: int | None = None,
     *,
+    given: Mapping[str, Any],
     add_tags: Sequence[str] = (),
     remove_tags: Sequence[str] = (),
-    if_version: int | None = None,
 ) -> Task:
     """Edit a task. `given` holds the fields to change; `tags` replaces them all, before tags are added and removed."""
     task = await active_for_update(session, viewer, id, if_version)
@@ -133,14 +133,14 @@ async def update(
     return task
 
 
-async def complete(session: Session, viewer: Viewer, id: UUID, *, if_version: int | None = None) -> Task:
+async def complete(session: Session, viewer: Viewer, id: UUID, if_version: int | None = None) -> Task:
     """Mark a task as done. Completing is idempotent: a completed task keeps its first completion time."""
     task = await active_for_update(session, viewer, id, if_version)
     task.move_to(TaskStatus.DONE, now())
     return task
 
 
-async def reopen(session: Session, viewer: Viewer, id: UUID, *, if_version: int | None = None) -> Task:
+async def reopen(session: Session, viewer: Viewer, id: UUID, if_version: int | None = None) -> Task:
     """Take up a task that was done or cancelled; one that is open stays as it is."""
     task = await active_for_update(session, viewer, id, if_version)
     if task.status in (TaskStatus.DONE, TaskStatus.CANCELLED):
@@ -148,7 +148,7 @@ async def reopen(session: Session, viewer: Viewer, id: UUID, *, if_version: int 
     return task
 
 
-async def delete(session: Session, viewer: Viewer, id: UUID, *, if_version: int | None = None) -> Task:
+async def delete(session: Session, viewer: Viewer, id: UUID, if_version: int | None = None) -> Task:
     """Move a task to the trash; one that is there stays as it is."""
     task = await for_update(session, viewer, id, if_version)
     if not task.is_deleted:
@@ -156,14 +156,14 @@ async def delete(session: Session, viewer: Viewer, id: UUID, *, if_version: int 
     return task
 
 
-async def restore(session: Session, viewer: Viewer, id: UUID, *, if_version: int | None = None) -> Task:
+async def restore(session: Session, viewer: Viewer, id: UUID, if_version: int | None = None) -> Task:
     """Take a task out of the trash; one that is not there stays as it is."""
     task = await for_update(session, viewer, id, if_version)
     task.deleted_at = None
     return task
 
 
-async def purge(session: Session, viewer: Viewer, id: UUID, *, if_version: int | None = None) -> UUID:
+async def purge(session: Session, viewer: Viewer, id: UUID, if_version: int | None = None) -> UUID:
     """Delete a task for good. The log keeps that it was, and forgets what it was."""
     task = await for_update(session, viewer, id, if_version)
     await session.delete(task)

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import delete, func, text
+from sqlalchemy import delete, func, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from persistence.models import SignInAttempts
@@ -20,7 +20,7 @@ class Policy:
 
 # An account cannot be locked by strangers for longer than a minute; an address can be slowed for longer.
 ACCOUNT = Policy(free=5, longest=timedelta(minutes=1))
-ADDRESS = Policy(free=30, longest=timedelta(minutes=15))
+ADDRESS = Policy(free=100, longest=timedelta(minutes=15))
 FORGET_AFTER = timedelta(days=1)
 
 # Counting comes before the password is looked at, so that a hundred attempts at once do not all count as the first.
@@ -57,9 +57,11 @@ async def attempt(session: AsyncSession, policy: Policy, key: bytes) -> timedelt
     return max(wait, timedelta(seconds=1))
 
 
-async def succeeded(session: AsyncSession, *keys: bytes) -> None:
-    """Forget the attempts of subjects that signed in."""
-    await session.execute(delete(SignInAttempts).where(SignInAttempts.subject.in_(keys)))
+async def succeeded(session: AsyncSession, account: bytes, address: bytes) -> None:
+    """Forget an account's attempts. Of the address, only this one: an account of one's own must not clear others."""
+    await session.execute(delete(SignInAttempts).where(SignInAttempts.subject == account))
+    fewer = {"failures": SignInAttempts.failures - 1}
+    await session.execute(update(SignInAttempts).where(SignInAttempts.subject == address).values(fewer))
 
 
 async def forget_old(session: AsyncSession) -> None:

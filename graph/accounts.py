@@ -1,0 +1,277 @@
+"""What people do with their own account: signing up, in and out, changing and deleting it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+import strawberry
+
+from graph.context import Context, Info
+from graph.mutations import (
+    CLIENT_ID,
+    IDEMPOTENCY_KEY,
+    IF_VERSION,
+    Payload,
+    client_id,
+    given,
+    mutation,
+    optional,
+    present,
+)
+from graph.tokens import Token
+from graph.users import EMAIL, NAME, PASSWORD, TIME_ZONE, User
+from persistence import idempotency, throttle, tokens, users
+from persistence.errors import Forbidden, Invalid, LimitReached, Problem
+from persistence.models import Role, Scope, TokenKind
+from persistence.models import Token as TokenRow
+from persistence.models import User as UserRow
+from persistence.session import Session
+from persistence.validation import Checked
+from persistence.viewer import Viewer
+
+
+@strawberry.input(description="The account to make.")
+class SignUpInput:
+    email: str = given(EMAIL)
+    name: str = given(NAME)
+    password: str = given(PASSWORD)
+    time_zone: strawberry.Maybe[str] = optional(TIME_ZONE)
+    id: strawberry.Maybe[strawberry.ID] = optional(CLIENT_ID)
+    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+
+
+@strawberry.input(description="Who wants to sign in.")
+class SignInInput:
+    email: str = given(EMAIL)
+    password: str = given("The password.")
+    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+
+
+@strawberry.input(description="Ends the session whose token is sent.")
+class SignOutInput:
+    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+
+
+@strawberry.input(description="What to change of the own account. What is absent stays as it is.")
+class UpdateViewerInput:
+    if_version: strawberry.Maybe[int] = optional(IF_VERSION)
+    name: strawberry.Maybe[str] = optional(NAME)
+    time_zone: strawberry.Maybe[str] = optional(TIME_ZONE)
+    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+
+
+@strawberry.input(description="The own password, old and new.")
+class ChangePasswordInput:
+    current_password: str = given("The password so far.")
+    new_password: str = given("The new password: at least 10 characters.")
+    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+
+
+@strawberry.input(description="Deletes the own account with all that it owns.")
+class DeleteViewerInput:
+    password: str = given("The password, so that nobody deletes an account by a token alone.")
+    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+
+
+@strawberry.type
+class SessionPayload(Payload):
+    user: User | None = strawberry.field(description="Who is signed in; null when there are errors.", default=None)
+    token: Token | None = strawberry.field(description="The token of the session.", default=None)
+    secret: str | None = strawberry.field(
+        description="What to send as `Authorization: Bearer <secret>`. It is shown here and never again.", default=None
+    )
+
+
+S = TypeVar("S", bound=SessionPayload)
+
+
+@strawberry.type(description="The new user, signed in.")
+class SignUpPayload(SessionPayload):
+    pass
+
+
+@strawberry.type(description="The user, signed in.")
+class SignInPayload(SessionPayload):
+    pass
+
+
+@strawberry.type(description="The session that ended.")
+class SignOutPayload(Payload):
+    token: Token | None = strawberry.field(description="Its token, which is refused from now on.", default=None)
+
+
+@strawberry.type(description="The changed account.")
+class UpdateViewerPayload(Payload):
+    user: User | None = strawberry.field(description="The viewer; null when there are errors.", default=None)
+
+
+@strawberry.type(description="The account with the new password. All other sessions have ended.")
+class ChangePasswordPayload(Payload):
+    user: User | None = strawberry.field(description="The viewer; null when there are errors.", default=None)
+
+
+@strawberry.type(description="The account that is no more.")
+class DeleteViewerPayload(Payload):
+    id: strawberry.ID | None = strawberry.field(description="The id of the user who is no more.", default=None)
+
+
+@strawberry.type
+class AccountMutation:
+    @mutation("Make an account and sign in.", public=True)
+    async def sign_up(self, info: Info, input: SignUpInput) -> SignUpPayload:
+        context = info.context
+        if not context.services.settings.sign_up:
+            raise Forbidden("Sign-up is closed here; ask an admin for an account.")
+        id, checked = client_id(input.id), Checked()
+        email, name = checked.email(input.email), checked.name(input.name)
+        checked.password(input.password)
+        zone = checked.time_zone(input.time_zone.value) if input.time_zone else "UTC"
+        checked.done()
+        password_hash = await context.services.passwords.hash(input.password)
+        secret = tokens.new_secret()
+
+        async def work(session: Session) -> dict[str, Any]:
+            user = await users.create(
+                session, id=id, email=email, name=name, password_hash=password_hash, time_zone=zone
+            )
+            return {"user": user, "token": await open_session(session, context, user, secret), "secret": secret}
+
+        payload = await context.write(SignUpPayload, input, work, scope_id=idempotency.anonymous(email))
+        return signed_in(context, payload)
+
+    @mutation("Sign in with a password. Repeated failures have to wait longer and longer.", public=True)
+    async def sign_in(self, info: Info, input: SignInInput) -> SignInPayload:
+        context = info.context
+        email = Checked().email(input.email)
+        account = await verified(context, email, input.password)
+        secret = tokens.new_secret()
+
+        async def work(session: Session) -> dict[str, Any]:
+            user = await session.get_one(UserRow, account)
+            return {"user": user, "token": await open_session(session, context, user, secret), "secret": secret}
+
+        payload = await context.write(SignInPayload, input, work, scope_id=account)
+        return signed_in(context, payload)
+
+    @mutation("Sign out: the token of this request is refused from now on.")
+    async def sign_out(self, info: Info, input: SignOutInput | None = None) -> SignOutPayload:
+        viewer = info.context.writer()
+
+        async def work(session: Session) -> dict[str, TokenRow]:
+            return {"token": await tokens.revoke(session, viewer, viewer.token_id)}
+
+        payload = await info.context.write(SignOutPayload, input or SignOutInput(idempotency_key=None), work)
+        info.context.services.forget_viewer(token_id=viewer.token_id)
+        return payload
+
+    @mutation("Change the own account.")
+    async def update_viewer(self, info: Info, input: UpdateViewerInput) -> UpdateViewerPayload:
+        viewer, values = info.context.writer(), present(input, ("name", "time_zone"))
+
+        async def work(session: Session) -> dict[str, UserRow]:
+            version = input.if_version.value if input.if_version else None
+            return {"user": await users.update(session, viewer, viewer.id, values, if_version=version)}
+
+        return await info.context.write(UpdateViewerPayload, input, work)
+
+    @mutation("Change the own password. All other sessions end.")
+    async def change_password(self, info: Info, input: ChangePasswordInput) -> ChangePasswordPayload:
+        context, viewer = info.context, info.context.writer()
+        checked = Checked()
+        checked.password(input.new_password, "newPassword")
+        checked.done()
+        await confirm_password(context, viewer, input.current_password, "currentPassword")
+        password_hash = await context.services.passwords.hash(input.new_password)
+
+        async def work(session: Session) -> dict[str, UserRow]:
+            user = await users.update(session, viewer, viewer.id, {"password_hash": password_hash})
+            await tokens.revoke_sessions(session, viewer.id, but=viewer.token_id)
+            return {"user": user}
+
+        payload = await context.write(ChangePasswordPayload, input, work)
+        context.services.forget_viewer(user_id=viewer.id)
+        return payload
+
+    @mutation("Delete the own account and all that it owns, for good.")
+    async def delete_viewer(self, info: Info, input: DeleteViewerInput) -> DeleteViewerPayload:
+        context, viewer = info.context, info.context.writer()
+        await confirm_password(context, viewer, input.password, "password")
+
+        async def work(session: Session) -> dict[str, UUID]:
+            return {"id": await users.delete(session, viewer, viewer.id)}
+
+        payload = await context.write(DeleteViewerPayload, input, work)
+        context.services.forget_viewer(user_id=viewer.id)
+        return payload
+
+
+async def verified(context: Context, email: str, password: str) -> UUID:
+    """The id of the account that the password opens.
+
+    An unknown address takes as long as a wrong password and gets the same answer. Raises `LimitReached` for who must
+    wait, and `Invalid`.
+    """
+    session = context.session
+    by_account, by_address = throttle.subject("account", email), throttle.subject("address", context.address)
+    for policy, key in ((throttle.ADDRESS, by_address), (throttle.ACCOUNT, by_account)):
+
+        async def count(session: Session, policy: throttle.Policy = policy, key: bytes = key) -> timedelta | None:
+            return await throttle.attempt(session, policy, key)
+
+        if wait := await session.transact(count):
+            seconds = round(wait.total_seconds())
+            message = f"Too many attempts to sign in; try again in {seconds} s."
+            raise LimitReached(message, code="SIGN_IN_THROTTLED", retry_after=wait)
+    account = await users.credentials(session, email)
+    session.release()  # hashing takes its time, and the connection may serve others
+    if not await context.services.passwords.verify(password, account.password_hash if account else None):
+        raise Invalid([Problem("WRONG_CREDENTIALS", "The address or the password is wrong.")])
+    assert account is not None
+
+    async def forget(session: Session) -> None:
+        await throttle.succeeded(session, by_account, by_address)
+
+    await session.transact(forget)
+    id: UUID = account.id
+    return id
+
+
+async def confirm_password(context: Context, viewer: Viewer, password: str, field: str) -> None:
+    """Make sure that it is the viewer and not just the viewer's token. Slowed down like signing in."""
+    row = await users.password_hash(context.session, viewer.id)
+    key = throttle.subject("viewer", str(viewer.id))
+
+    async def count(session: Session) -> timedelta | None:
+        return await throttle.attempt(session, throttle.ACCOUNT, key)
+
+    if wait := await context.session.transact(count):
+        raise LimitReached("Too many attempts; try again later.", code="PASSWORD_THROTTLED", retry_after=wait)
+    if not await context.services.passwords.verify(password, row):
+        raise Invalid([Problem("WRONG_PASSWORD", "The password is wrong.", (field,))])
+
+    async def forget(session: Session) -> None:
+        await throttle.succeeded(session, key, key)
+
+    await context.session.transact(forget)
+
+
+async def open_session(session: Session, context: Context, user: UserRow, secret: str) -> TokenRow:
+    session.actor_id = user.id
+    days = context.services.settings.session_days
+    return await tokens.issue(
+        session,
+        user.id,
+        kind=TokenKind.SESSION,
+        name="Session",
+        scopes=[scope for scope in Scope if scope is not Scope.ADMIN or user.role is Role.ADMIN],
+        secret=secret,
+        expires_at=datetime.now(UTC) + timedelta(days=days),
+    )
+
+
+def signed_in(context: Context, payload: S) -> S:
+    """From here on the operation is the new viewer's: the payload's user may be asked for more."""
+    user: Any = payload.user
+    token: Any = payload.token
+    context.viewer = Viewer(user.id, Role(user.role), frozenset(token.scopes), token.id)
+    return payload

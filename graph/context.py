@@ -1,0 +1,208 @@
+"""What one operation shares: the viewer, the session, the loaders, and the way to write."""
+
+import dataclasses
+import enum
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, TypeVar
+from uuid import UUID
+
+import strawberry
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.requests import HTTPConnection
+
+from graph.errors import forbidden, unauthenticated
+from graph.execution.documents import Operation
+from graph.loaders import Loaders
+from persistence import idempotency, snapshots, tokens
+from persistence.passwords import Passwords
+from persistence.session import Session
+from persistence.settings import Settings
+from persistence.viewer import Viewer
+
+P = TypeVar("P")
+
+BEARER = "bearer "
+CHECKED_TOKENS = 10_000
+"""How many checked tokens a process remembers."""
+
+
+@dataclass
+class Services:
+    """What the process shares between operations."""
+
+    settings: Settings
+    engine: AsyncEngine
+    passwords: Passwords
+    viewers: dict[bytes, tuple[Viewer, float]] = field(default_factory=dict)
+    """By the hash of the secret: who it is, and until when (monotonic seconds) that need not be asked again."""
+    used_tokens: set[UUID] = field(default_factory=set)
+    """Tokens used since that was written down last."""
+
+    async def viewer(self, session: Session, secret: str) -> Viewer | None:
+        """The viewer of a secret. A token checked once stays checked for some seconds."""
+        key = tokens.hashed(secret)
+        known = self.viewers.get(key)
+        if known is not None and known[1] > time.monotonic():
+            return known[0]
+        self.viewers.pop(key, None)
+        found = await tokens.authenticate(session, secret)
+        if found is None:
+            return None
+        viewer, expires_at = found
+        seconds = self.settings.token_cache_seconds
+        if expires_at is not None:
+            seconds = min(seconds, (expires_at - datetime.now(UTC)).total_seconds())
+        if len(self.viewers) >= CHECKED_TOKENS:
+            self.viewers.clear()
+        self.viewers[key] = viewer, time.monotonic() + seconds
+        self.used_tokens.add(viewer.token_id)
+        return viewer
+
+    def forget_viewer(self, *, token_id: UUID | None = None, user_id: UUID | None = None) -> None:
+        """A token was revoked, or a user changed: ask again next time."""
+        gone = [k for k, (viewer, _) in self.viewers.items() if token_id == viewer.token_id or user_id == viewer.id]
+        for key in gone:
+            del self.viewers[key]
+
+
+class Context:
+    """The scope of one operation (of one event, for a subscription)."""
+
+    def __init__(self, services: Services, address: str = "") -> None:
+        self.services, self.address = services, address
+        self.session = Session(services.engine)
+        self.viewer: Viewer | None = None
+        self.loaders = Loaders()
+        self.operation: Operation | None = None
+        """The prepared operation, set by the engine."""
+
+    @cached_property
+    def now(self) -> datetime:
+        """The moment of the operation: the same for every field."""
+        return datetime.now(UTC)
+
+    def reader(self) -> Viewer:
+        """The viewer, who must be signed in with the scope READ."""
+        viewer = self.viewer
+        if viewer is None:
+            raise unauthenticated()
+        if not viewer.may_read:
+            raise forbidden("This needs a token with the scope READ.")
+        return viewer
+
+    def writer(self) -> Viewer:
+        """The viewer, who must be signed in with the scope WRITE."""
+        viewer = self.viewer
+        if viewer is None:
+            raise unauthenticated()
+        if not viewer.may_write:
+            raise forbidden("This needs a token with the scope WRITE.")
+        return viewer
+
+    def admin(self) -> Viewer:
+        """The viewer, who must be an admin, with the scope ADMIN."""
+        viewer = self.reader()
+        if not viewer.is_admin:
+            raise forbidden("This is for admins, with a token of the scope ADMIN.")
+        return viewer
+
+    async def write(
+        self,
+        payload: Callable[..., P],
+        input: Any,
+        work: Callable[[Session], Awaitable[Mapping[str, Any]]],
+        *,
+        scope_id: UUID | None = None,
+    ) -> P:
+        """Run the work of a mutation in one transaction, and make its payload of what the work returns.
+
+        `work` returns the payload's fields: rows, ids, or the `secret` that is shown once. With an `idempotencyKey`
+        in the input, the answer is kept in the same transaction, and a retry gets it again instead of the work.
+        `scope_id` says whose key it is when nobody is signed in.
+        """
+        self.session.actor_id = self.viewer.id if self.viewer else None
+        text: str | None = input.idempotency_key.value if input.idempotency_key else None
+        if text is None:
+            answer = await self.session.transact(work)
+            self.loaders.clear()
+            return payload(**answer)
+        owner_id = scope_id or self.writer().id
+        name = payload.__name__
+        key = idempotency.key_of(owner_id, text, name, plain(input))
+
+        async def once(session: Session) -> tuple[Mapping[str, Any], bool]:
+            earlier = await idempotency.claim(session, key)
+            if earlier is not None:
+                return {part: snapshots.revive(value, text, name) for part, value in earlier.items()}, True
+            answer = await work(session)
+            await session.flush()
+            kept = {part: snapshots.snapshot(value, text, name) for part, value in answer.items()}
+            await idempotency.keep(session, key, kept)
+            return answer, False
+
+        answer, replayed = await self.session.transact(once)
+        self.loaders.clear()
+        return payload(**answer, replayed=replayed)
+
+
+Info = strawberry.Info[Context, None]
+
+
+def plain(value: Any) -> Any:
+    """An input as JSON has it, without what is absent and without the idempotency key itself."""
+    if isinstance(value, strawberry.Some):
+        return plain(value.value)
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        given = {name: item for name, item in vars(value).items() if name != "idempotency_key"}
+        return {name: plain(item) for name, item in given.items() if not (item is None or item is strawberry.UNSET)}
+    return value
+
+
+@asynccontextmanager
+async def operation_context(
+    services: Services, connection: HTTPConnection, params: Mapping[str, Any] | None
+) -> AsyncIterator[Context]:
+    """The context of one operation: authenticated before, and its session given back after.
+
+    The token is in the Authorization header, or in the payload with which a WebSocket was initialised.
+    Raises `RequestError` (UNAUTHENTICATED) for a token that is unknown, expired or revoked.
+    """
+    context = Context(services, client_address(connection, services.settings))
+    try:
+        header = authorization(connection, params)
+        if header:
+            if header[: len(BEARER)].lower() != BEARER:
+                raise unauthenticated("The Authorization header must be `Bearer <token>`.")
+            context.viewer = await services.viewer(context.session, header[len(BEARER) :].strip())
+            if context.viewer is None:
+                raise unauthenticated("The token is unknown, expired or revoked.")
+        yield context
+    finally:
+        await context.session.close()
+
+
+def authorization(connection: HTTPConnection, params: Mapping[str, Any] | None) -> str:
+    """The value of the Authorization header, or of the same name among a WebSocket's connection parameters."""
+    for name, value in (params or {}).items():
+        if name.lower() == "authorization" and isinstance(value, str):
+            return value
+    return connection.headers.get("authorization", "")
+
+
+def client_address(connection: HTTPConnection, settings: Settings) -> str:
+    """Where the request comes from; X-Forwarded-For is believed from trusted proxies only."""
+    address = connection.client.host if connection.client else ""
+    trusted = {proxy.strip() for proxy in settings.trusted_proxies.split(",")} - {""}
+    hops = [hop.strip() for hop in connection.headers.get("x-forwarded-for", "").split(",") if hop.strip()]
+    while address in trusted and hops:
+        address = hops.pop()
+    return address

@@ -1,0 +1,89 @@
+"""Dataloaders: what sibling fields ask for one by one is fetched in one statement."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from aiodataloader import DataLoader
+
+Key = TypeVar("Key", bound=Hashable)
+
+Batch = Callable[[list[Any]], Awaitable[Mapping[Any, Any]]]
+"""From distinct keys to what was found; a key that is missing in the answer loads None."""
+
+
+class Loader(DataLoader[Any, Any]):
+    """A DataLoader that survives cancellation and failure.
+
+    Each waiter has a future of its own, so one that is cancelled (its sibling failed) takes nobody with it
+    and leaves nothing in the cache; a batch that fails or is cancelled ends all its waiters, and the next
+    `load` tries again; the running batch is referenced, so that it cannot be collected.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._fetch = batch
+        self._waiting: dict[Any, list[asyncio.Future[Any]]] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        super().__init__(self._unused, loop=self.loop)
+
+    async def _unused(self, keys: list[Any]) -> list[Any]:
+        raise AssertionError("dispatch calls the batch function itself")
+
+    def load(self, key: Any) -> Any:
+        """A future of the value, typed as what GraphQL completes it to."""
+        done = self._cache.get(key)
+        if done is not None:
+            return done
+        future = self.loop.create_future()
+        if not self._waiting:
+            # Two turns of the loop: siblings that resolve in tasks of their own get in as well.
+            self.loop.call_soon(self.loop.call_soon, self._dispatch)
+        self._waiting.setdefault(key, []).append(future)
+        return future
+
+    def _dispatch(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        task = self.loop.create_task(self._run(waiting))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _run(self, waiting: dict[Any, list[asyncio.Future[Any]]]) -> None:
+        try:
+            found = await self._fetch(list(waiting))
+        except BaseException as error:
+            cancelled = isinstance(error, asyncio.CancelledError)
+            for future in (future for futures in waiting.values() for future in futures if not future.done()):
+                if cancelled:
+                    future.cancel()
+                else:
+                    future.set_exception(error)
+            if isinstance(error, Exception):
+                return
+            raise
+        for key, futures in waiting.items():
+            value = found.get(key)
+            self.prime(key, value)
+            for future in futures:
+                if not future.done():
+                    future.set_result(value)
+
+
+class Loaders:
+    """The loaders of one operation, made when first asked for.
+
+    A loader that takes arguments is one loader for each of their values: `name` holds them.
+    """
+
+    def __init__(self) -> None:
+        self._loaders: dict[Hashable, Loader] = {}
+
+    def get(self, name: Hashable, batch: Callable[[Sequence[Any]], Awaitable[Mapping[Any, Any]]]) -> Loader:
+        loader = self._loaders.get(name)
+        if loader is None:
+            loader = self._loaders[name] = Loader(batch)
+        return loader
+
+    def clear(self) -> None:
+        """Forget everything: a mutation has changed what was loaded."""
+        self._loaders.clear()

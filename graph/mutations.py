@@ -1,0 +1,99 @@
+"""What all mutations have in common: their rights, their payloads and their retries."""
+
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar, get_type_hints
+from uuid import UUID
+
+import strawberry
+
+from graph.context import Info
+from graph.errors import UserError, user_errors
+from persistence.errors import DomainError, Invalid, NotFound, Problem
+from persistence.ids import parse_id
+
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+
+IDEMPOTENCY_KEY = (
+    "A key of the client's own for this request, 8 to 255 characters, best a new UUID. Sent again within 24 hours "
+    "with the same input, it gets the first answer again (`replayed: true`) and nothing is done twice."
+)
+IF_VERSION = "Do it only if this is the current version; otherwise nothing changes and there is a ConflictError."
+CLIENT_ID = (
+    "A UUID of the client's own (best version 7), so that a retry cannot create twice; otherwise the server makes one."
+)
+
+
+def given(description: str) -> Any:
+    """A required field of an input."""
+    return strawberry.field(description=description)
+
+
+def optional(description: str) -> Any:
+    """A field of an input that may be absent; declare it as `strawberry.Maybe[...]`."""
+    return strawberry.field(description=description, default=None)
+
+
+@strawberry.type
+class Payload:
+    """The fields of every payload; each mutation has a payload type of its own, so that it can grow."""
+
+    errors: list[UserError] = strawberry.field(
+        description="What the sender can mend. Empty: it was done; otherwise nothing was changed.", default_factory=list
+    )
+    replayed: bool = strawberry.field(
+        description="Whether this is the kept answer to an earlier request with the same idempotencyKey.", default=False
+    )
+
+
+def mutation(description: str, *, public: bool = False) -> Callable[[F], Any]:
+    """A mutation field. Unless `public`, the viewer must be signed in with the scope WRITE.
+
+    A domain error that the resolver raises, after its transaction is rolled back, becomes the payload's errors.
+    """
+
+    def decorate(resolver: F) -> Any:
+        payload = get_type_hints(resolver, localns={"Info": Any})["return"]
+
+        @functools.wraps(resolver)
+        async def resolve(self: Any, info: Info, **arguments: Any) -> Any:
+            if not public:
+                info.context.writer()
+            try:
+                return await resolver(self, info, **arguments)
+            except DomainError as error:
+                info.context.loaders.clear()
+                return payload(errors=user_errors(error))
+
+        resolve.is_public = public  # type: ignore[attr-defined]  # for the test that lists the public ones
+        return strawberry.mutation(resolve, description=description)
+
+    return decorate
+
+
+def client_id(given: "strawberry.Maybe[strawberry.ID]") -> UUID | None:
+    """The id that a client chose for what it creates. Raises `Invalid`."""
+    if given is None:
+        return None
+    id = parse_id(given.value)
+    if id is None:
+        raise Invalid([Problem("INVALID_ID", "id must be a UUID of 36 characters.", ("id",))])
+    return id
+
+
+def existing_id(text: str, what: str, field: str = "id") -> UUID:
+    """The id of something that should exist. What is no id at all names nothing: raises `NotFound`."""
+    id = parse_id(text)
+    if id is None:
+        raise NotFound(what, path=(field,))
+    return id
+
+
+def present(input: Any, fields: Sequence[str]) -> dict[str, Any]:
+    """The values of an input's fields, without those that are absent."""
+    values = {name: getattr(input, name) for name in fields}
+    return {
+        name: value.value if isinstance(value, strawberry.Some) else value
+        for name, value in values.items()
+        if value is not None
+    }

@@ -1,0 +1,53 @@
+"""Any entity by its id."""
+
+from collections.abc import Sequence
+from typing import Annotated
+from uuid import UUID
+
+import strawberry
+
+from graph.context import Info
+from graph.errors import bad_input
+from graph.execution.lookahead import selected
+from graph.node import Node
+from graph.rows import columns_of
+from persistence import nodes
+from persistence.changes import OWNER
+from persistence.ids import parse_id
+
+MAX_IDS = 100
+
+
+@strawberry.type
+class NodeQuery:
+    @strawberry.field(description="The entity with this id, whatever it is; null: there is none for the viewer.")
+    async def node(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Its id.")]
+    ) -> Node | None:
+        return (await find(info, [id]))[0]
+
+    @strawberry.field(description="The entities with these ids, in their order, with null where there is none.")
+    async def nodes(
+        self,
+        info: Info,
+        ids: Annotated[list[strawberry.ID], strawberry.argument(description=f"The ids: at most {MAX_IDS}.")],
+    ) -> list[Node | None]:
+        if len(ids) > MAX_IDS:
+            raise bad_input(f"ids: {len(ids)} ids; at most {MAX_IDS} are allowed.")
+        return await find(info, ids)
+
+
+async def find(info: Info, ids: Sequence[str]) -> list[Node | None]:
+    """The entities with these ids that the viewer may see, in one statement."""
+    viewer = info.context.reader()
+    keys = [parse_id(id) for id in ids]
+    wanted: list[UUID] = list({key for key in keys if key is not None})
+    if not wanted:
+        return [None] * len(ids)
+    names = selected(info)
+    columns = {}
+    for model in OWNER:
+        kind = info.schema.get_type_by_name(model.__entity__)
+        columns[model.__entity__] = columns_of(kind.origin, names)  # type: ignore[union-attr]  # it is an object type
+    found = await nodes.by_ids(info.context.session, viewer, wanted, columns)
+    return [found.get(key) if key is not None else None for key in keys]

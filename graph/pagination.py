@@ -1,0 +1,307 @@
+"""Relay connections over keyset pages: one description of arguments, cursors and answers for every list.
+
+GraphQL Cursor Connections Specification, https://relay.dev/graphql/connections.htm
+"""
+
+import binascii
+import hashlib
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+import orjson
+import strawberry
+
+from graph import filters
+from graph.context import Context, Info
+from graph.enums import described
+from graph.errors import bad_input
+from graph.execution.lookahead import selected
+from graph.rows import columns_of
+from persistence import pages
+from persistence.filters import EMPTY
+from persistence.pages import Listing, Order, Page, Query, Window
+from persistence.validation import storable
+
+DEFAULT_PAGE = 20
+MAX_PAGE = 100
+MAX_SEARCH = 500
+MAX_ORDER = 5
+
+T = TypeVar("T")
+
+
+class Direction(StrEnum):
+    ASC = "asc"
+    DESC = "desc"
+
+
+class Nulls(StrEnum):
+    FIRST = "first"
+    LAST = "last"
+
+
+described(
+    Direction,
+    "A direction of sorting.",
+    {"ASC": "The smallest, earliest or first one first.", "DESC": "The largest, latest or last one first."},
+)
+described(
+    Nulls, "Where values that are missing are sorted.", {"FIRST": "Before all others.", "LAST": "After all others."}
+)
+
+DIRECTION = "The direction: ASC unless said otherwise."
+NULLS = "Where missing values come: last when ascending and first when descending, unless said otherwise."
+
+First = Annotated[
+    int | None,
+    strawberry.argument(description=f"How many from the start: at most {MAX_PAGE}, {DEFAULT_PAGE} by default."),
+]
+After = Annotated[str | None, strawberry.argument(description="Only what comes after the item with this cursor.")]
+Last = Annotated[int | None, strawberry.argument(description=f"How many from the end: at most {MAX_PAGE}.")]
+Before = Annotated[str | None, strawberry.argument(description="Only what comes before the item with this cursor.")]
+Search = Annotated[
+    str | None,
+    strawberry.argument(
+        description=(
+            "Full-text search as on the web: words (each also as a beginning), "
+            '"phrases", `or`, and `-` before what must not occur. Sorted by rank unless `orderBy` is given.'
+        )
+    ),
+]
+IncludeDeleted = Annotated[bool, strawberry.argument(description="Whether what is in the trash is listed too.")]
+
+
+class Source:
+    """Where a connection's rows come from, for the fields that need another look at the list."""
+
+    __slots__ = ("context", "page", "parent", "query", "window")
+
+    def __init__(self, context: Context, query: Query, window: Window, page: Page, parent: UUID | None) -> None:
+        self.context, self.query, self.window, self.page, self.parent = context, query, window, page, parent
+
+    def cursor(self, row: Any) -> str:
+        keys = [getattr(row, pages.key_name(n)) for n in range(len(self.query.sorting))]
+        return encode_cursor(fingerprint(self.query), keys)
+
+    async def behind(self) -> bool:
+        """Whether there are rows on the side of the cursor that this page does not show."""
+        if self.window.cursor is None:
+            return False
+        if self.parent is None:
+            return await pages.exists_behind(self.context.session, self.query, self.window)
+        found: bool = await nested(self.context, "behind", pages.exist_behind, self.query, self.window).load(
+            self.parent
+        )
+        return found
+
+    async def total(self) -> int:
+        if self.parent is None:
+            return await pages.count(self.context.session, self.query)
+        return int(await nested(self.context, "count", pages.counts, self.query).load(self.parent))
+
+
+def nested(context: Context, name: str, batch: Callable[..., Awaitable[Mapping[UUID, Any]]], *arguments: Any) -> Any:
+    """The loader of one question about a list below many parents."""
+    values = freeze([part.values for part in arguments if isinstance(part, Query)])
+
+    async def fetch(parents: Sequence[UUID]) -> Mapping[UUID, Any]:
+        return await batch(context.session, *arguments, parents)
+
+    return context.loaders.get((name, arguments, values), fetch)
+
+
+@strawberry.type(description="Where a page is in its list.")
+class PageInfo:
+    source: strawberry.Private[Source]
+
+    @strawberry.field(description="Whether the list goes on after this page.")
+    async def has_next_page(self) -> bool:
+        source = self.source
+        return await source.behind() if source.window.backward else source.page.more
+
+    @strawberry.field(description="Whether the list has something before this page.")
+    async def has_previous_page(self) -> bool:
+        source = self.source
+        return source.page.more if source.window.backward else await source.behind()
+
+    @strawberry.field(description="The cursor of the first item, or null when the page is empty.")
+    def start_cursor(self) -> str | None:
+        rows = self.source.page.rows
+        return self.source.cursor(rows[0]) if rows else None
+
+    @strawberry.field(description="The cursor of the last item, or null when the page is empty.")
+    def end_cursor(self) -> str | None:
+        rows = self.source.page.rows
+        return self.source.cursor(rows[-1]) if rows else None
+
+
+@strawberry.type(description="An item of a list, with its place in it.")
+class Edge(Generic[T]):
+    node: T = strawberry.field(description="The item.")
+    cursor: str = strawberry.field(description="Its place in this list, for `after` and `before`; opaque.")
+
+
+@strawberry.type(description="A page of a list.")
+class Connection(Generic[T]):
+    nodes: list[T] = strawberry.field(description="The items of the page.")
+    source: strawberry.Private[Source]
+
+    @strawberry.field(description="The items of the page with their cursors.")
+    def edges(self) -> list[Edge[T]]:
+        source = self.source
+        return [Edge(node=row, cursor=source.cursor(row)) for row in source.page.rows]
+
+    @strawberry.field(description="Where the page is in the list.")
+    def page_info(self) -> PageInfo:
+        return PageInfo(source=self.source)
+
+    @strawberry.field(description="How many items the whole list has. Counted only when it is selected.")
+    async def total_count(self) -> int:
+        return await self.source.total()
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The arguments of a connection field as they came."""
+
+    first: int | None = None
+    after: str | None = None
+    last: int | None = None
+    before: str | None = None
+    filter: Any = None
+    order_by: Sequence[Any] | None = None
+    search: str | None = None
+    include_deleted: bool = False
+
+
+def connect(
+    info: Info,
+    kind: type,
+    listing: Listing,
+    arguments: Arguments,
+    *,
+    owner: UUID | None = None,
+    parent: UUID | None = None,
+) -> Awaitable[Connection[Any]]:
+    """The connection a field answers with: a page of the whole list, of one owner's, or below a `parent`.
+
+    A parent's page is loaded together with those of its siblings, in one statement. Raises `RequestError`
+    (BAD_USER_INPUT) that names the argument.
+    """
+    query = query_of(listing, arguments, owner)
+    window = window_of(query, arguments)
+    columns = columns_of(kind, selected(info, "nodes") | selected(info, "edges", "node"))
+    keys = bool(selected(info, "pageInfo") & {"startCursor", "endCursor"}) or "cursor" in selected(info, "edges")
+    return _connection(info.context, query, window, columns, keys, parent)
+
+
+async def _connection(
+    context: Context, query: Query, window: Window, columns: frozenset[str], keys: bool, parent: UUID | None
+) -> Connection[Any]:
+    if parent is None:
+        page = await pages.page(context.session, query, window, columns, keys=keys)
+    else:
+
+        async def fetch(parents: Sequence[UUID]) -> Mapping[UUID, Page]:
+            return await pages.pages(context.session, query, window, columns, parents, keys=keys)
+
+        name = ("pages", query, window, columns, keys, freeze(query.values))
+        page = await context.loaders.get(name, fetch).load(parent)
+    return Connection(nodes=page.rows, source=Source(context, query, window, page, parent))
+
+
+def query_of(listing: Listing, arguments: Arguments, owner: UUID | None) -> Query:
+    """The list that the arguments describe."""
+    shape, values = filters.parse(arguments.filter) if arguments.filter else (EMPTY, [])
+    bound = {f"f{n}": value for n, value in enumerate(values)}
+    search = (arguments.search or "").strip()
+    if len(search) > MAX_SEARCH or not storable(search):
+        raise bad_input(f"search: at most {MAX_SEARCH} characters that can be stored are allowed.")
+    if search:
+        bound["search"] = search
+    if owner is not None:
+        bound["owner"] = owner
+    return Query(
+        listing,
+        shape,
+        tuple(order_of(listing, arguments.order_by or ())),
+        searching=bool(search),
+        trash=arguments.include_deleted,
+        limited=owner is not None,
+        values=bound,
+    )
+
+
+def order_of(listing: Listing, keys: Sequence[Any]) -> list[Order]:
+    if len(keys) > MAX_ORDER:
+        raise bad_input(f"orderBy: {len(keys)} sort keys; at most {MAX_ORDER} are allowed.")
+    order: dict[str, Order] = {}
+    for key in keys:
+        descending = key.direction is Direction.DESC
+        nulls_first = descending if key.nulls is None else key.nulls is Nulls.FIRST
+        # A field that is named twice is sorted already.
+        order.setdefault(key.field.value, Order(key.field.value, descending, nulls_first))
+    return list(order.values())
+
+
+def window_of(query: Query, arguments: Arguments) -> Window:
+    """The part of the list that the arguments ask for."""
+    if arguments.last is not None and arguments.first is not None:
+        raise bad_input("first and last exclude each other: a page is taken from one end.")
+    if arguments.before is not None and arguments.after is not None:
+        raise bad_input("after and before exclude each other: a page is next to one cursor.")
+    backward = arguments.last is not None
+    if arguments.before is not None and not backward:
+        raise bad_input("before goes with last: the page before a cursor is the last one that ends there.")
+    if arguments.after is not None and backward:
+        raise bad_input("after goes with first: the page after a cursor is the first one that begins there.")
+    limit = arguments.last if backward else arguments.first
+    if limit is None:
+        limit = DEFAULT_PAGE
+    name = "last" if backward else "first"
+    if not 0 <= limit <= MAX_PAGE:
+        raise bad_input(f"{name}: {limit} items; 0 to {MAX_PAGE} are allowed.")
+    text = arguments.before if backward else arguments.after
+    cursor = None if text is None else decode_cursor(query, text, "before" if backward else "after")
+    return Window(limit, backward, cursor)
+
+
+# -- cursors ------------------------------------------------------------------------------------------
+
+
+def freeze(value: Any) -> Any:
+    """A hashable copy of values, for the key of a loader."""
+    if isinstance(value, Mapping):
+        return tuple((name, freeze(item)) for name, item in value.items())
+    return tuple(map(freeze, value)) if isinstance(value, list) else value
+
+
+def fingerprint(query: Query) -> str:
+    """What a cursor is tied to: the list without its page. A cursor of another list would skip or repeat."""
+    parts = (query.listing.model.__entity__, query.shape, query.sorting, query.trash, sorted(query.values.items()))
+    return hashlib.blake2b(repr(parts).encode(errors="surrogatepass"), digest_size=6).hexdigest()
+
+
+def encode_cursor(mark: str, keys: Sequence[Any]) -> str:
+    return urlsafe_b64encode(orjson.dumps([mark, *keys])).decode().rstrip("=")
+
+
+def decode_cursor(query: Query, text: str, name: str) -> tuple[Any, ...]:
+    """The sort keys' values of a cursor. Raises `RequestError` (BAD_USER_INPUT) for one that is not of this list."""
+    kinds = pages.sort_kinds(query)
+    try:
+        mark, *keys = orjson.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        if mark != fingerprint(query):
+            raise bad_input(f"{name}: the cursor belongs to a list with another filter or order.")
+        values = []
+        for key, (kind, nullable) in zip(keys, kinds, strict=True):
+            if key is None and not nullable:
+                raise ValueError(text)
+            values.append(None if key is None else pages.decode_key(kind, key))
+        return tuple(values)
+    except (ValueError, TypeError, binascii.Error):
+        raise bad_input(f"{name}: this is not a cursor of this list.") from None

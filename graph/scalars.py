@@ -1,0 +1,38 @@
+"""DateTime: a moment, with an offset on the way in and in UTC on the way out."""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import strawberry
+
+# RFC 3339, section 5.6: unlike ISO 8601 it leaves no choice of form, and the offset is part of it.
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def parse_datetime(value: Any) -> datetime:
+    """A moment in UTC. Raises `ValueError` that says what is missing."""
+    if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
+        hint = "an RFC 3339 date and time with an offset, such as 2026-12-01T09:00:00Z"
+        raise ValueError(f"DateTime cannot represent {value!r}; expected {hint}")
+    try:
+        return datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(f"DateTime cannot represent {value!r}; there is no such moment") from None
+
+
+def serialize_datetime(value: datetime) -> str:
+    """A moment in UTC with `Z`; a fraction only where there is one."""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+DateTime = strawberry.scalar(
+    name="DateTime",
+    description=(
+        "A moment, as RFC 3339 has it, such as `2026-12-01T09:00:00+01:00`. "
+        "Input without an offset is refused; output is in UTC and ends in `Z`."
+    ),
+    specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
+    serialize=serialize_datetime,
+    parse_value=parse_datetime,
+)

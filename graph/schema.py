@@ -1,0 +1,27 @@
+"""The schema: the fields of all entities put together."""
+
+from datetime import datetime
+
+import strawberry
+from strawberry.schema.config import StrawberryConfig
+
+from graph.accounts import AccountMutation
+from graph.errors import USER_ERRORS
+from graph.nodes import NodeQuery
+from graph.scalars import DateTime
+from graph.tasks import TaskMutation, TaskQuery
+from graph.tokens import TokenMutation
+from graph.users import UserMutation, UserQuery
+
+
+@strawberry.type(description="What can be read.")
+class Query(UserQuery, TaskQuery, NodeQuery):
+    pass
+
+
+@strawberry.type(description="What can be changed. Each field runs in a transaction of its own, one after another.")
+class Mutation(AccountMutation, TokenMutation, TaskMutation, UserMutation):
+    pass
+
+
+schema = strawberry.Schema(Query, Mutation, types=USER_ERRORS, config=StrawberryConfig(scalar_map={datetime: DateTime}))

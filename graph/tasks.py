@@ -1,0 +1,357 @@
+"""Tasks in the API."""
+
+import functools
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from uuid import UUID
+
+import strawberry
+
+from graph.context import Info
+from graph.enums import described
+from graph.filters import (
+    AND,
+    NOT,
+    OR,
+    DateTimeFilter,
+    EnumFilter,
+    IDFilter,
+    IntFilter,
+    StringFilter,
+    TagsFilter,
+    filter_field,
+)
+from graph.mutations import (
+    CLIENT_ID,
+    IDEMPOTENCY_KEY,
+    IF_VERSION,
+    Payload,
+    client_id,
+    existing_id,
+    given,
+    mutation,
+    optional,
+    present,
+)
+from graph.node import Node, needs
+from graph.pagination import (
+    DIRECTION,
+    NULLS,
+    After,
+    Arguments,
+    Before,
+    Connection,
+    Direction,
+    First,
+    IncludeDeleted,
+    Last,
+    Nulls,
+    Search,
+    connect,
+)
+from graph.rows import load, selected_columns
+from persistence import tasks
+from persistence.ids import parse_id
+from persistence.models import Task as TaskRow
+from persistence.models import TaskPriority, TaskStatus
+from persistence.models import User as UserRow
+from persistence.nodes import visible_by_id
+from persistence.session import Session
+from persistence.viewer import Viewer
+
+if TYPE_CHECKING:
+    from graph.users import User, UserFilter
+
+
+OPEN = (TaskStatus.TODO, TaskStatus.IN_PROGRESS)
+
+
+@strawberry.type(description="Something to do.")
+class Task(Node):
+    title: str = strawberry.field(description="What is to be done: 1 to 500 characters.")
+    description: str = strawberry.field(description="More about it, in Markdown: at most 10,000 characters.")
+    status: TaskStatus = strawberry.field(description="How far it is.")
+    priority: TaskPriority = strawberry.field(description="How much it matters.")
+    tags: list[str] = strawberry.field(description="Words to find it by: at most 20, in lower case, each once.")
+    due_at: datetime | None = strawberry.field(description="When it should be done.")
+    completed_at: datetime | None = strawberry.field(description="When it was completed; there exactly if DONE.")
+    version: int = strawberry.field(description="Counts its states: 1, 2, 3, ... For `ifVersion`.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+    updated_at: datetime = strawberry.field(description="When it was changed last.")
+    deleted_at: datetime | None = strawberry.field(description="Since when it is in the trash; null: it is not.")
+    owner_id: strawberry.Private[UUID]
+
+    @strawberry.field(description="Whether it is DONE.", metadata=needs("status"))
+    def completed(self) -> bool:
+        return self.status == TaskStatus.DONE
+
+    @strawberry.field(description="Whether it is open and its due time is over.", metadata=needs("due_at", "status"))
+    def overdue(self, info: Info) -> bool:
+        return self.due_at is not None and self.due_at < info.context.now and self.status in OPEN
+
+    @strawberry.field(description="Whose it is.", metadata=needs("owner_id"))
+    def owner(self, info: Info) -> Annotated["User", strawberry.lazy("graph.users")]:
+        # The viewer sees the task, so the viewer is its owner or an admin.
+        return load(info, UserRow, self.owner_id)  # type: ignore[no-any-return]  # a future of it
+
+
+@strawberry.input(description="Which tasks. All conditions that are given must hold.")
+class TaskFilter:
+    id: strawberry.Maybe[IDFilter] = filter_field("Its id.")
+    title: strawberry.Maybe[StringFilter] = filter_field("Its title.")
+    description: strawberry.Maybe[StringFilter] = filter_field("Its description.")
+    status: strawberry.Maybe[EnumFilter[TaskStatus]] = filter_field("Its status.")
+    priority: strawberry.Maybe[EnumFilter[TaskPriority]] = filter_field("Its priority.")
+    tags: strawberry.Maybe[TagsFilter] = filter_field("Its tags.")
+    due_at: strawberry.Maybe[DateTimeFilter] = filter_field("When it should be done.")
+    completed_at: strawberry.Maybe[DateTimeFilter] = filter_field("When it was completed.")
+    created_at: strawberry.Maybe[DateTimeFilter] = filter_field("When it was made.")
+    updated_at: strawberry.Maybe[DateTimeFilter] = filter_field("When it was changed last.")
+    deleted_at: strawberry.Maybe[DateTimeFilter] = filter_field("Since when it is in the trash.")
+    version: strawberry.Maybe[IntFilter] = filter_field("Its version.")
+    owner: strawberry.Maybe[Annotated["UserFilter", strawberry.lazy("graph.users")]] = filter_field("Its owner.")
+    and_: strawberry.Maybe[list["TaskFilter"]] = filter_field(AND, "and")
+    or_: strawberry.Maybe[list["TaskFilter"]] = filter_field(OR, "or")
+    not_: strawberry.Maybe["TaskFilter"] = filter_field(NOT, "not")
+
+
+WHICH = "Which tasks are listed; absent: all."
+ORDER = "How they are sorted: by the first key, where that is equal by the second, and at last by id."
+
+
+class TaskOrderField(StrEnum):
+    CREATED_AT = "created_at"
+    UPDATED_AT = "updated_at"
+    DUE_AT = "due_at"
+    COMPLETED_AT = "completed_at"
+    PRIORITY = "priority"
+    STATUS = "status"
+    TITLE = "title"
+
+
+described(
+    TaskOrderField,
+    "What tasks can be sorted by.",
+    {
+        "CREATED_AT": "When it was made.",
+        "UPDATED_AT": "When it was changed last.",
+        "DUE_AT": "When it should be done.",
+        "COMPLETED_AT": "When it was completed.",
+        "PRIORITY": "How much it matters, from LOW to URGENT.",
+        "STATUS": "How far it is, in the order TODO, IN_PROGRESS, DONE, CANCELLED.",
+        "TITLE": "Its title, without regard to case.",
+    },
+)
+
+
+@strawberry.input(description="A sort key of a list of tasks.")
+class TaskOrder:
+    field: TaskOrderField = strawberry.field(description="What to sort by.")
+    direction: Direction = strawberry.field(description=DIRECTION, default=Direction.ASC)
+    nulls: Nulls | None = strawberry.field(description=NULLS, default=None)
+
+
+TITLE = "What is to be done: 1 to 500 characters."
+DESCRIPTION = "More about it, in Markdown: at most 10,000 characters."
+DUE_AT = "When it should be done; null: no particular time."
+TASK = "The task."
+
+
+@strawberry.input(description="The task to make.")
+class CreateTaskInput:
+    title: str = given(TITLE)
+    description: strawberry.Maybe[str] = optional(DESCRIPTION)
+    status: strawberry.Maybe[TaskStatus] = optional("How far it is; TODO unless said otherwise.")
+    priority: strawberry.Maybe[TaskPriority] = optional("How much it matters; MEDIUM unless said otherwise.")
+    tags: strawberry.Maybe[list[str]] = optional("Words to find it by.")
+    due_at: strawberry.Maybe[datetime | None] = optional(DUE_AT)
+    owner_id: strawberry.Maybe[strawberry.ID] = optional("Whose it is, when an admin makes it for somebody else.")
+    id: strawberry.Maybe[strawberry.ID] = optional(CLIENT_ID)
+    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+
+
+@strawberry.input(description="What to change of a task. What is absent stays as it is.")
+class UpdateTaskInput:
+    id: strawberry.ID = given(TASK)
+    if_version: strawberry.Maybe[int] = optional(IF_VERSION)
+    title: strawberry.Maybe[str] = optional(TITLE)
+    description: strawberry.Maybe[str] = optional(DESCRIPTION)
+    status: strawberry.Maybe[TaskStatus] = optional("How far it is.")
+    priority: strawberry.Maybe[TaskPriority] = optional("How much it matters.")
+    tags: strawberry.Maybe[list[str]] = optional("All its tags; those it has are replaced.")
+    add_tags: strawberry.Maybe[list[str]] = optional("Tags to add to those it has.")
+    remove_tags: strawberry.Maybe[list[str]] = optional("Tags to take away.")
+    due_at: strawberry.Maybe[datetime | None] = optional(DUE_AT)
+    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+
+
+@strawberry.input
+class TaskInput:
+    """The fields of an input that names a task."""
+
+    id: strawberry.ID = given(TASK)
+    if_version: strawberry.Maybe[int] = optional(IF_VERSION)
+    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+
+
+@strawberry.input(description="The task to complete.")
+class CompleteTaskInput(TaskInput):
+    pass
+
+
+@strawberry.input(description="The task to take up again.")
+class ReopenTaskInput(TaskInput):
+    pass
+
+
+@strawberry.input(description="The task to move to the trash.")
+class DeleteTaskInput(TaskInput):
+    pass
+
+
+@strawberry.input(description="The task to take out of the trash.")
+class RestoreTaskInput(TaskInput):
+    pass
+
+
+@strawberry.input(description="The task to delete for good.")
+class PurgeTaskInput(TaskInput):
+    pass
+
+
+@strawberry.type
+class TaskPayload(Payload):
+    task: Task | None = strawberry.field(description="The task; null when there are errors.", default=None)
+
+
+@strawberry.type(description="The new task.")
+class CreateTaskPayload(TaskPayload):
+    pass
+
+
+@strawberry.type(description="The changed task.")
+class UpdateTaskPayload(TaskPayload):
+    pass
+
+
+@strawberry.type(description="The completed task.")
+class CompleteTaskPayload(TaskPayload):
+    pass
+
+
+@strawberry.type(description="The task, open again.")
+class ReopenTaskPayload(TaskPayload):
+    pass
+
+
+@strawberry.type(description="The task in the trash.")
+class DeleteTaskPayload(TaskPayload):
+    pass
+
+
+@strawberry.type(description="The task out of the trash.")
+class RestoreTaskPayload(TaskPayload):
+    pass
+
+
+@strawberry.type(description="What was purged.")
+class PurgeTaskPayload(Payload):
+    id: strawberry.ID | None = strawberry.field(description="The id of the task that is no more.", default=None)
+
+
+@strawberry.type
+class TaskQuery:
+    @strawberry.field(description="The task with this id, in the trash or not; null: there is none for the viewer.")
+    async def task(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description=TASK)]
+    ) -> Task | None:
+        viewer, key = info.context.reader(), parse_id(id)
+        if key is None:
+            return None
+        rows = await info.context.session.fetch(
+            visible_by_id(TaskRow, selected_columns(info), viewer.is_admin), {"id": key, "viewer": viewer.id}
+        )
+        return rows[0] if rows else None
+
+    @strawberry.field(description="The viewer's tasks; an admin sees everybody's. Newest first unless said otherwise.")
+    async def tasks(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        filter: Annotated[TaskFilter | None, strawberry.argument(description=WHICH)] = None,
+        order_by: Annotated[list[TaskOrder] | None, strawberry.argument(description=ORDER)] = None,
+        search: Search = None,
+        include_deleted: IncludeDeleted = False,
+    ) -> Connection[Task]:
+        viewer = info.context.reader()
+        arguments = Arguments(first, after, last, before, filter, order_by, search, include_deleted)
+        owner = None if viewer.is_admin else viewer.id
+        return await connect(info, Task, tasks.LISTING, arguments, owner=owner)
+
+
+P = TypeVar("P", bound=TaskPayload)
+FIELDS = ("title", "description", "status", "priority", "tags", "due_at")
+
+
+async def change(
+    info: Info, payload: type[P], input: Any, act: Callable[[Session, Viewer, UUID, int | None], Awaitable[TaskRow]]
+) -> P:
+    """Run a change of one task, which `input` names, and answer with the task."""
+    viewer = info.context.writer()
+
+    async def work(session: Session) -> dict[str, TaskRow]:
+        if_version = input.if_version.value if input.if_version else None
+        return {"task": await act(session, viewer, existing_id(input.id, "task"), if_version)}
+
+    return await info.context.write(payload, input, work)
+
+
+@strawberry.type
+class TaskMutation:
+    @mutation("Make a task.")
+    async def create_task(self, info: Info, input: CreateTaskInput) -> CreateTaskPayload:
+        viewer, values = info.context.writer(), present(input, FIELDS)
+        owner_id = existing_id(input.owner_id.value, "user", "ownerId") if input.owner_id else None
+
+        async def work(session: Session) -> dict[str, TaskRow]:
+            id = client_id(input.id)
+            return {"task": await tasks.create(session, viewer, id=id, owner_id=owner_id, **values)}
+
+        return await info.context.write(CreateTaskPayload, input, work)
+
+    @mutation("Change a task.")
+    async def update_task(self, info: Info, input: UpdateTaskInput) -> UpdateTaskPayload:
+        values, tags = present(input, FIELDS), present(input, ("add_tags", "remove_tags"))
+        act = functools.partial(tasks.update, given=values, **tags)
+        return await change(info, UpdateTaskPayload, input, act)
+
+    @mutation("Complete a task. Completing twice is no error, and the first time stays.")
+    async def complete_task(self, info: Info, input: CompleteTaskInput) -> CompleteTaskPayload:
+        return await change(info, CompleteTaskPayload, input, tasks.complete)
+
+    @mutation("Take up a task again that is done or cancelled: it becomes TODO.")
+    async def reopen_task(self, info: Info, input: ReopenTaskInput) -> ReopenTaskPayload:
+        return await change(info, ReopenTaskPayload, input, tasks.reopen)
+
+    @mutation("Move a task to the trash, from where it can be restored.")
+    async def delete_task(self, info: Info, input: DeleteTaskInput) -> DeleteTaskPayload:
+        return await change(info, DeleteTaskPayload, input, tasks.delete)
+
+    @mutation("Take a task out of the trash.")
+    async def restore_task(self, info: Info, input: RestoreTaskInput) -> RestoreTaskPayload:
+        return await change(info, RestoreTaskPayload, input, tasks.restore)
+
+    @mutation("Delete a task for good, in the trash or not. There is no way back.")
+    async def purge_task(self, info: Info, input: PurgeTaskInput) -> PurgeTaskPayload:
+        viewer = info.context.writer()
+
+        async def work(session: Session) -> dict[str, UUID]:
+            if_version = input.if_version.value if input.if_version else None
+            return {"id": await tasks.purge(session, viewer, existing_id(input.id, "task"), if_version)}
+
+        return await info.context.write(PurgeTaskPayload, input, work)

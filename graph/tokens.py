@@ -1,0 +1,117 @@
+"""Tokens in the API: what clients show instead of a password."""
+
+from datetime import datetime
+from enum import StrEnum
+
+import strawberry
+
+from graph.context import Info
+from graph.enums import described
+from graph.mutations import CLIENT_ID, IDEMPOTENCY_KEY, Payload, client_id, existing_id, given, mutation, optional
+from graph.node import Node, needs
+from graph.pagination import DIRECTION, NULLS, Direction, Nulls
+from persistence import tokens
+from persistence.models import Scope, TokenKind
+from persistence.models import Token as TokenRow
+from persistence.session import Session
+
+
+@strawberry.type(description="Something to show instead of a password. Its secret is shown once and kept nowhere.")
+class Token(Node):
+    name: str = strawberry.field(description="What the user calls it.")
+    kind: TokenKind = strawberry.field(description="What it is for.")
+    scopes: list[Scope] = strawberry.field(description="What it allows.")
+    prefix: str = strawberry.field(description="How its secret begins, to recognise it by.")
+    expires_at: datetime | None = strawberry.field(description="When it expires; null: never.")
+    revoked_at: datetime | None = strawberry.field(description="When it was revoked.")
+    last_used_at: datetime | None = strawberry.field(description="When it was used last, to the minute or so.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+
+    @strawberry.field(description="Whether its time is over.", metadata=needs("expires_at"))
+    def is_expired(self, info: Info) -> bool:
+        return self.expires_at is not None and self.expires_at <= info.context.now
+
+
+class TokenOrderField(StrEnum):
+    CREATED_AT = "created_at"
+    EXPIRES_AT = "expires_at"
+    LAST_USED_AT = "last_used_at"
+
+
+described(
+    TokenOrderField,
+    "What tokens can be sorted by.",
+    {
+        "CREATED_AT": "When it was made.",
+        "EXPIRES_AT": "When it expires.",
+        "LAST_USED_AT": "When it was used last.",
+    },
+)
+
+
+@strawberry.input(description="A sort key of a list of tokens.")
+class TokenOrder:
+    field: TokenOrderField = strawberry.field(description="What to sort by.")
+    direction: Direction = strawberry.field(description=DIRECTION, default=Direction.ASC)
+    nulls: Nulls | None = strawberry.field(description=NULLS, default=None)
+
+
+@strawberry.input(description="The token to make.")
+class CreateTokenInput:
+    name: str = given("What to call it: 1 to 200 characters.")
+    scopes: list[Scope] = given("What it allows: at most what the token of this request allows.")
+    expires_at: strawberry.Maybe[datetime | None] = optional("When it expires; absent or null: never.")
+    id: strawberry.Maybe[strawberry.ID] = optional(CLIENT_ID)
+    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+
+
+@strawberry.input(description="The token to revoke.")
+class RevokeTokenInput:
+    id: strawberry.ID = given("The token.")
+    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+
+
+@strawberry.type(description="The new token.")
+class CreateTokenPayload(Payload):
+    token: Token | None = strawberry.field(description="The token.", default=None)
+    secret: str | None = strawberry.field(
+        description="What to send as `Authorization: Bearer <secret>`. It is shown here and never again.", default=None
+    )
+
+
+@strawberry.type(description="The revoked token.")
+class RevokeTokenPayload(Payload):
+    token: Token | None = strawberry.field(description="The token; it is refused from now on.", default=None)
+
+
+@strawberry.type
+class TokenMutation:
+    @mutation("Make a token for a program or a script.")
+    async def create_token(self, info: Info, input: CreateTokenInput) -> CreateTokenPayload:
+        viewer, secret = info.context.writer(), tokens.new_secret()
+
+        async def work(session: Session) -> dict[str, TokenRow | str]:
+            token = await tokens.create(
+                session,
+                viewer,
+                id=client_id(input.id),
+                name=input.name,
+                scopes=input.scopes,
+                expires_at=input.expires_at.value if input.expires_at else None,
+                secret=secret,
+            )
+            return {"token": token, "secret": secret}
+
+        return await info.context.write(CreateTokenPayload, input, work)
+
+    @mutation("Revoke a token: it is refused from now on. Revoking twice is no error.")
+    async def revoke_token(self, info: Info, input: RevokeTokenInput) -> RevokeTokenPayload:
+        viewer = info.context.writer()
+
+        async def work(session: Session) -> dict[str, TokenRow]:
+            return {"token": await tokens.revoke(session, viewer, existing_id(input.id, "token"))}
+
+        payload = await info.context.write(RevokeTokenPayload, input, work)
+        if payload.token is not None:
+            info.context.services.forget_viewer(token_id=payload.token.id)  # type: ignore[arg-type]  # a row's id is a UUID
+        return payload

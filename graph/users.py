@@ -1,0 +1,288 @@
+"""Users in the API. What a user does with the own account is in `graph.accounts`."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+import strawberry
+
+from graph.context import Info
+from graph.enums import described
+from graph.errors import unauthenticated
+from graph.filters import AND, NOT, OR, DateTimeFilter, EnumFilter, IDFilter, StringFilter, filter_field
+from graph.mutations import (
+    CLIENT_ID,
+    IDEMPOTENCY_KEY,
+    IF_VERSION,
+    Payload,
+    client_id,
+    existing_id,
+    given,
+    mutation,
+    optional,
+    present,
+)
+from graph.node import Node
+from graph.pagination import (
+    DIRECTION,
+    NULLS,
+    After,
+    Arguments,
+    Before,
+    Connection,
+    Direction,
+    First,
+    IncludeDeleted,
+    Last,
+    Nulls,
+    Search,
+    connect,
+)
+from graph.rows import selected_columns
+from graph.tasks import ORDER, WHICH, Task, TaskFilter, TaskOrder
+from graph.tokens import Token, TokenOrder
+from persistence import tasks, tokens, users
+from persistence.ids import parse_id
+from persistence.models import Role
+from persistence.models import User as UserRow
+from persistence.nodes import visible_by_id
+from persistence.session import Session
+from persistence.validation import Checked
+
+EMAIL = "The address to sign in with, such as ada@example.org; upper and lower case are the same."
+NAME = "What to call the user: 1 to 200 characters."
+TIME_ZONE = "A time zone of the IANA database, such as Europe/Berlin."
+PASSWORD = "The password: at least 10 characters."  # noqa: S105  # its description
+
+
+@strawberry.type(description="Somebody with an account. Only the viewer's own is visible, and to admins everybody's.")
+class User(Node):
+    email: str = strawberry.field(description="The address to sign in with, in lower case.")
+    name: str = strawberry.field(description="What to call them.")
+    time_zone: str = strawberry.field(description="Where their days begin: a time zone of the IANA database.")
+    role: Role = strawberry.field(description="What they may do.")
+    version: int = strawberry.field(description="Counts the states of the account: 1, 2, 3, ... For `ifVersion`.")
+    created_at: datetime = strawberry.field(description="When they signed up.")
+    updated_at: datetime = strawberry.field(description="When the account was changed last.")
+
+    @strawberry.field(description="Their tasks, newest first unless said otherwise.")
+    async def tasks(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        filter: Annotated[TaskFilter | None, strawberry.argument(description=WHICH)] = None,
+        order_by: Annotated[list[TaskOrder] | None, strawberry.argument(description=ORDER)] = None,
+        search: Search = None,
+        include_deleted: IncludeDeleted = False,
+    ) -> Connection[Task]:
+        arguments = Arguments(first, after, last, before, filter, order_by, search, include_deleted)
+        return await connect(info, Task, tasks.LISTING, arguments, parent=own(info, self))
+
+    @strawberry.field(description="Their tokens, newest first unless said otherwise.")
+    async def tokens(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        order_by: Annotated[list[TokenOrder] | None, strawberry.argument(description=ORDER)] = None,
+    ) -> Connection[Token]:
+        arguments = Arguments(first, after, last, before, order_by=order_by)
+        return await connect(info, Token, tokens.LISTING, arguments, parent=own(info, self))
+
+
+def own(info: Info, user: User) -> UUID:
+    """The id of a user whose things the viewer may see. Raises `RequestError`."""
+    viewer, id = info.context.reader(), UUID(str(user.id))
+    if not viewer.sees(id):
+        raise unauthenticated()
+    return id
+
+
+@strawberry.input(description="Which users. All conditions that are given must hold.")
+class UserFilter:
+    id: strawberry.Maybe[IDFilter] = filter_field("Their id.")
+    email: strawberry.Maybe[StringFilter] = filter_field("Their address, which is in lower case.")
+    name: strawberry.Maybe[StringFilter] = filter_field("Their name.")
+    time_zone: strawberry.Maybe[StringFilter] = filter_field("Their time zone.")
+    role: strawberry.Maybe[EnumFilter[Role]] = filter_field("Their role.")
+    created_at: strawberry.Maybe[DateTimeFilter] = filter_field("When they signed up.")
+    updated_at: strawberry.Maybe[DateTimeFilter] = filter_field("When the account was changed last.")
+    and_: strawberry.Maybe[list["UserFilter"]] = filter_field(AND, "and")
+    or_: strawberry.Maybe[list["UserFilter"]] = filter_field(OR, "or")
+    not_: strawberry.Maybe["UserFilter"] = filter_field(NOT, "not")
+
+
+class UserOrderField(StrEnum):
+    CREATED_AT = "created_at"
+    UPDATED_AT = "updated_at"
+    EMAIL = "email"
+    NAME = "name"
+
+
+described(
+    UserOrderField,
+    "What users can be sorted by.",
+    {
+        "CREATED_AT": "When they signed up.",
+        "UPDATED_AT": "When the account was changed last.",
+        "EMAIL": "Their address.",
+        "NAME": "Their name, by code points.",
+    },
+)
+
+
+@strawberry.input(description="A sort key of a list of users.")
+class UserOrder:
+    field: UserOrderField = strawberry.field(description="What to sort by.")
+    direction: Direction = strawberry.field(description=DIRECTION, default=Direction.ASC)
+    nulls: Nulls | None = strawberry.field(description=NULLS, default=None)
+
+
+@strawberry.type
+class UserQuery:
+    @strawberry.field(description="Who is signed in.")
+    async def viewer(self, info: Info) -> User | None:
+        return await visible_user(info, info.context.reader().id)
+
+    @strawberry.field(description="The user with this id; null: there is none that the viewer may see.")
+    async def user(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The user.")]
+    ) -> User | None:
+        info.context.reader()
+        key = parse_id(id)
+        return None if key is None else await visible_user(info, key)
+
+    @strawberry.field(description="All users. For admins. Newest first unless said otherwise.")
+    async def users(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        filter: Annotated[
+            UserFilter | None, strawberry.argument(description="Which users are listed; absent: all.")
+        ] = None,
+        order_by: Annotated[list[UserOrder] | None, strawberry.argument(description=ORDER)] = None,
+    ) -> Connection[User]:
+        info.context.admin()
+        arguments = Arguments(first, after, last, before, filter, order_by)
+        return await connect(info, User, users.LISTING, arguments)
+
+
+async def visible_user(info: Info, id: UUID) -> User | None:
+    viewer = info.context.reader()
+    statement = visible_by_id(UserRow, selected_columns(info), viewer.is_admin)
+    rows = await info.context.session.fetch(statement, {"id": id, "viewer": viewer.id})
+    return rows[0] if rows else None
+
+
+@strawberry.input(description="The account to make. For admins.")
+class CreateUserInput:
+    email: str = given(EMAIL)
+    name: str = given(NAME)
+    password: str = given(PASSWORD)
+    time_zone: strawberry.Maybe[str] = optional(TIME_ZONE)
+    role: strawberry.Maybe[Role] = optional("What they may do; MEMBER unless said otherwise.")
+    id: strawberry.Maybe[strawberry.ID] = optional(CLIENT_ID)
+    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+
+
+@strawberry.input(description="What to change of an account. What is absent stays as it is. For admins.")
+class UpdateUserInput:
+    id: strawberry.ID = given("The user.")
+    if_version: strawberry.Maybe[int] = optional(IF_VERSION)
+    email: strawberry.Maybe[str] = optional(EMAIL)
+    name: strawberry.Maybe[str] = optional(NAME)
+    time_zone: strawberry.Maybe[str] = optional(TIME_ZONE)
+    role: strawberry.Maybe[Role] = optional("What they may do.")
+    password: strawberry.Maybe[str] = optional("A new password; it ends all sessions of the user.")
+    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+
+
+@strawberry.input(description="The account to delete, with all that it owns. For admins.")
+class DeleteUserInput:
+    id: strawberry.ID = given("The user.")
+    if_version: strawberry.Maybe[int] = optional(IF_VERSION)
+    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+
+
+@strawberry.type(description="The new user.")
+class CreateUserPayload(Payload):
+    user: User | None = strawberry.field(description="The user; null when there are errors.", default=None)
+
+
+@strawberry.type(description="The changed user.")
+class UpdateUserPayload(Payload):
+    user: User | None = strawberry.field(description="The user; null when there are errors.", default=None)
+
+
+@strawberry.type(description="What was deleted.")
+class DeleteUserPayload(Payload):
+    id: strawberry.ID | None = strawberry.field(description="The id of the user who is no more.", default=None)
+
+
+@strawberry.type
+class UserMutation:
+    @mutation("Make an account for somebody. For admins.")
+    async def create_user(self, info: Info, input: CreateUserInput) -> CreateUserPayload:
+        info.context.admin()
+        id, checked = client_id(input.id), Checked()
+        email, name = checked.email(input.email), checked.name(input.name)
+        checked.password(input.password)
+        zone = checked.time_zone(input.time_zone.value) if input.time_zone else "UTC"
+        checked.done()
+        password_hash = await info.context.services.passwords.hash(input.password)
+
+        async def work(session: Session) -> dict[str, UserRow]:
+            user = await users.create(
+                session,
+                id=id,
+                email=email,
+                name=name,
+                password_hash=password_hash,
+                time_zone=zone,
+                role=input.role.value if input.role else Role.MEMBER,
+            )
+            return {"user": user}
+
+        return await info.context.write(CreateUserPayload, input, work)
+
+    @mutation("Change somebody's account. For admins.")
+    async def update_user(self, info: Info, input: UpdateUserInput) -> UpdateUserPayload:
+        admin, id = info.context.admin(), existing_id(input.id, "user")
+        values = present(input, ("email", "name", "time_zone", "role"))
+        if input.password:
+            checked = Checked()
+            checked.password(input.password.value)
+            checked.done()
+            values["password_hash"] = await info.context.services.passwords.hash(input.password.value)
+
+        async def work(session: Session) -> dict[str, UserRow]:
+            version = input.if_version.value if input.if_version else None
+            user = await users.update(session, admin, id, values, if_version=version)
+            if "password_hash" in values:
+                await tokens.revoke_sessions(session, id)
+            return {"user": user}
+
+        payload = await info.context.write(UpdateUserPayload, input, work)
+        info.context.services.forget_viewer(user_id=id)
+        return payload
+
+    @mutation("Delete somebody's account and all that it owns, for good. For admins.")
+    async def delete_user(self, info: Info, input: DeleteUserInput) -> DeleteUserPayload:
+        admin, id = info.context.admin(), existing_id(input.id, "user")
+
+        async def work(session: Session) -> dict[str, UUID]:
+            version = input.if_version.value if input.if_version else None
+            return {"id": await users.delete(session, admin, id, if_version=version)}
+
+        payload = await info.context.write(DeleteUserPayload, input, work)
+        info.context.services.forget_viewer(user_id=id)
+        return payload

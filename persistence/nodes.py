@@ -1,0 +1,76 @@
+"""Any entity by its id, whatever its table, as far as the viewer may see it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, bindparam, column, func, select, true
+
+from persistence.changes import OWNER
+from persistence.models import Base
+from persistence.reading import Statement, reader
+from persistence.session import Session
+from persistence.viewer import Viewer
+
+
+def visible(model: type[Base], *, is_admin: bool) -> ColumnElement[bool]:
+    """The rows of a table that the viewer (`viewer` of the values) may see."""
+    return true() if is_admin else OWNER[model] == bindparam("viewer", type_=Uuid())
+
+
+@lru_cache(1_024)
+def visible_by_id(model: type[Base], columns: frozenset[str], is_admin: bool) -> Statement[Any]:
+    """The row of one table with an id (`id`), if the viewer (`viewer`) may see it."""
+    table = model.__table__
+    selected = [table.c[name] for name in sorted(columns)]
+    condition = table.c.id == bindparam("id", type_=Uuid())
+    return Statement(select(*selected).where(condition, visible(model, is_admin=is_admin)), model.__entity__)
+
+
+async def by_ids(
+    session: Session, viewer: Viewer, ids: Sequence[UUID], columns: Mapping[str, frozenset[str]]
+) -> dict[UUID, Any]:
+    """The entities with these ids that the viewer may see, of any table, in one statement.
+
+    `columns` says for each entity by its name which columns its rows have.
+    """
+    statement, views = _statement(tuple(sorted((name, names) for name, names in columns.items())), viewer.is_admin)
+    rows = await session.fetch(statement, {"ids": ids, "viewer": viewer.id})
+    found: dict[UUID, Any] = {}
+    for row in rows:
+        for position, view in views:
+            if row[position] is not None:
+                found.setdefault(row[0], view(row))
+    return found
+
+
+@lru_cache(256)
+def _statement(
+    columns: tuple[tuple[str, frozenset[str]], ...], is_admin: bool
+) -> tuple[Statement[Any], list[tuple[int, type]]]:
+    """One outer join for each table, and for each a view of its part of the row (present when its id is)."""
+    ids = func.unnest(bindparam("ids", type_=ARRAY(Uuid()))).table_valued(column("id", Uuid()), name="ids")
+    joined: Any = ids
+    selected: list[Any] = [ids.c.id.label("node_id")]
+    views: list[tuple[int, type]] = []
+    models = {model.__entity__: model for model in OWNER}
+    for entity, names in columns:
+        model = models[entity]
+        table = model.__table__
+        joined = joined.outerjoin(table, and_(table.c.id == ids.c.id, visible(model, is_admin=is_admin)))
+        members: dict[str, Any] = {"__slots__": ("row",), "__init__": _keep_row, "__entity__": entity}
+        for name in sorted(names):
+            members[name] = property(_through_row(reader(len(selected), table.c[name].type)))
+            if name == "id":
+                views.append((len(selected), type(f"{entity}View", (), members)))
+            selected.append(table.c[name].label(f"{entity}_{name}"))
+    return Statement(select(*selected).select_from(joined)), views
+
+
+def _through_row(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda view: read(view.row)
+
+
+def _keep_row(view: Any, row: Any) -> None:
+    view.row = row
