@@ -1,0 +1,91 @@
+"""What the application supplies to the endpoint, and what it is told.
+
+The endpoint knows GraphQL and HTTP; who is asking, on which session, and where the log goes is the application's part.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+
+from graph.execution.budget import Budget
+from graph.execution.cost import Costs
+from graph.execution.persisted import PersistedDocuments
+
+
+@dataclass(slots=True)
+class OperationRecord:
+    """What is to be said of one operation when it is over, for the log and for metrics."""
+
+    transport: str  # "http" or "websocket"
+    request_id: str
+    name: str | None = None
+    kind: str | None = None  # "query", "mutation" or "subscription"; None when it was refused before that was known
+    document_id: str | None = None
+    status: int | None = None  # of HTTP
+    duration: float = 0.0  # seconds
+    codes: tuple[str, ...] = ()  # of the errors in the answer
+    cost: int | None = None
+    bytes: int = 0  # of the answer, before compression
+    events: int | None = None  # of a subscription
+    stopped: str | None = None  # "timeout", "disconnect" or "complete" when it did not end by itself
+
+
+class Host(Protocol):
+    """What the application supplies."""
+
+    def context(self, connection: HTTPConnection, params: Mapping[str, Any] | None) -> AbstractAsyncContextManager[Any]:
+        """The context of one operation, or of one event of a subscription.
+
+        `connection.state.request_id` is the id of the request; `params` are the payload of `connection_init` on a
+        WebSocket. Entering may raise RequestError to refuse the operation, leaving gives back what it held.
+        """
+        ...
+
+    def budget_key(self, context: Any) -> str | None:
+        """Whose budget pays for the operation; None for nobody's."""
+        ...
+
+    def observe(self, context: Any, record: OperationRecord) -> None:
+        """Take note of an operation that is over. `context` is None when it was refused before it had one."""
+        ...
+
+    def page(self, request: Request) -> Response | None:
+        """What a browser gets that asks for HTML; None for the ordinary answer."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpOptions:
+    """How the endpoint behaves. Sizes are in bytes, times in seconds."""
+
+    max_body: int = 1_000_000
+    timeout: float = 10.0
+    """For one operation, or one event of a subscription."""
+    allowed_origins: frozenset[str] = frozenset()
+    """Other sites whose pages may use the API, as `https://example.org`, or `*` for all."""
+    gzip_minimum: int | None = 1_000
+    """Answers of this size and larger are compressed for clients that take it; None: never."""
+    costs: Costs | None = None
+    report_cost: bool = True
+    """Put `extensions.cost` into every answer; otherwise only when the request has `extensions: {cost: true}`."""
+    budget: Budget | None = None
+    persisted: PersistedDocuments = field(default_factory=PersistedDocuments)
+
+    init_timeout: float = 10.0
+    """Until a WebSocket has said `connection_init`."""
+    ping_interval: float = 20.0
+    """After so long without a message from the client it is sent a ping, and after twice as long it is gone."""
+    max_subscriptions: int = 100
+    """Operations that one WebSocket may have open."""
+    max_sockets: int = 1_000
+    max_message: int = 1_000_000
+    send_timeout: float = 20.0
+    """For a client to take a message; one that does not read is disconnected."""
+
+    def origin_allowed(self, origin: str) -> bool:
+        """Whether pages of this other site may use the API."""
+        return origin in self.allowed_origins or "*" in self.allowed_origins

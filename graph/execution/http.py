@@ -1,0 +1,298 @@
+"""GraphQL over HTTP as an ASGI application.
+
+Follows the first edition (September 2026) of the GraphQL over HTTP specification in full. Where it leaves a choice:
+
+- A client that does not name `application/graphql-response+json` in its Accept header gets `application/json` for
+  answers with data, always with 200; what failed as a whole has its status and the newer media type in either case.
+- A body that is no JSON object is answered 400 like one that is no JSON, instead of 422.
+- What an operation may not do before it starts (limits, cost) is 400, a spent budget 429, a timeout 504.
+- Requests in `application/json` only, no content encodings: nothing a foreign page could send without a preflight.
+  GET executes queries only, which change nothing, and no cookie says who is asking.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Mapping
+from secrets import token_hex
+from time import perf_counter
+from typing import Any
+
+from graphql import GraphQLError, OperationType
+from starlette.requests import HTTPConnection, Request
+from starlette.types import Message, Receive, Scope, Send
+
+from graph.execution.engine import Engine, Result
+from graph.execution.errors import RequestError
+from graph.execution.host import Host, HttpOptions, OperationRecord
+from graph.execution.media import GRAPHQL_RESPONSE, HTML, JSON, accepts_gzip, content_type_problem, preferred
+from graph.execution.parameters import Parameters, bad_request, from_json, from_query_string
+from graph.execution.service import Refused, Service, code_of, failure_status, request_failed
+from graph.execution.stopping import Stopped, Stopping
+from graph.execution.websocket import WebSocketEndpoint
+
+__all__ = ["GraphQLEndpoint", "Host", "HttpOptions", "OperationRecord"]
+
+ALLOW = "GET, POST"
+PARTIAL_SUCCESS = 294
+
+CONTENT_TYPES = {
+    JSON: (b"content-type", b"application/json; charset=utf-8"),
+    GRAPHQL_RESPONSE: (b"content-type", b"application/graphql-response+json; charset=utf-8"),
+}
+VARY = (b"vary", b"Accept, Accept-Encoding")
+VARY_ORIGIN = (b"vary", b"Accept, Accept-Encoding, Origin")
+NO_STORE = (b"cache-control", b"no-store")
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+
+PREFLIGHT_SECONDS = 7200
+EXPOSED = b"retry-after, x-request-id"
+REQUEST_ID_CHARACTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:")
+REQUEST_ID_LENGTH = 128
+
+# Compressing more than this takes longer than handing it to a thread.
+COMPRESS_IN_THREAD = 100_000
+
+# A client that sends too much is read for so long, so that it gets to read why; then the connection is closed.
+DRAIN_SECONDS, DRAIN_FACTOR = 1.0, 16
+
+
+class Head:
+    """The headers that matter, found in one go."""
+
+    __slots__ = (
+        "accept",
+        "accept_encoding",
+        "content_encoding",
+        "content_length",
+        "content_type",
+        "origin",
+        "request_id",
+    )
+
+    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self.accept: bytes | None = None
+        self.accept_encoding: bytes | None = None
+        self.content_encoding: bytes | None = None
+        self.content_length: bytes | None = None
+        self.content_type: bytes | None = None
+        self.origin: bytes | None = None
+        self.request_id: bytes | None = None
+        for name, value in headers:
+            if name == b"accept":
+                self.accept = value if self.accept is None else self.accept + b", " + value
+            elif name == b"content-type":
+                self.content_type = value if self.content_type is None else self.content_type + b", " + value
+            elif name == b"content-length":
+                self.content_length = value
+            elif name == b"accept-encoding":
+                self.accept_encoding = value
+            elif name == b"origin":
+                self.origin = value
+            elif name == b"x-request-id":
+                self.request_id = value
+            elif name == b"content-encoding":
+                self.content_encoding = value
+
+
+class GraphQLEndpoint:
+    """The ASGI application of one schema, for HTTP and WebSockets on one path.
+
+    It goes into a `starlette.routing.Route` and a `WebSocketRoute`. `close` ends the WebSockets at shutdown.
+    """
+
+    def __init__(self, engine: Engine, host: Host, options: HttpOptions) -> None:
+        self.service = Service(engine, host, options)
+        self.engine, self.host, self.options = engine, host, options
+        self.websockets = WebSocketEndpoint(self.service)
+        self._ids, self._count = token_hex(6), 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self.websockets(scope, receive, send)
+        else:
+            await self._http(scope, receive, send)
+
+    async def close(self) -> None:
+        """End all WebSockets (1001), as the server is going away."""
+        await self.websockets.close()
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        head = Head(scope["headers"])
+        request_id = self._request_id(head.request_id)
+        scope.setdefault("state", {})["request_id"] = request_id
+        record = OperationRecord("http", request_id)
+        context: Any = None
+        media = preferred(head.accept)
+        try:
+            if media is HTML and scope["method"] in ("GET", "HEAD"):
+                response = self.host.page(Request(scope, receive))
+                if response is not None:
+                    response.headers["vary"] = "Accept"
+                    await response(scope, receive, send)
+                    return
+            if scope["method"] == "OPTIONS":
+                await self._options(scope, head, send)
+                return
+            parameters = await self._parameters(scope, receive, head)
+            if media is None or media is HTML:
+                raise bad_request(f"The answer is {GRAPHQL_RESPONSE} or {JSON}; accept one of them", 406)
+            prepared = self.service.prepare(parameters, record)
+            kind = prepared.operation.kind
+            if kind is OperationType.MUTATION and scope["method"] != "POST":
+                raise bad_request("Mutations must be sent by POST", 405, Allow="POST")
+            if kind is OperationType.SUBSCRIPTION:
+                raise bad_request("Subscriptions must be sent over a WebSocket (graphql-transport-ws)", 422)
+            with Stopping(receive, self.options.timeout):
+                result, context = await self.service.execute(prepared, HTTPConnection(scope), None, record)
+        except Refused as refused:
+            result = refused.result
+        except RequestError as error:
+            result = Result(errors=[error])
+        except Stopped as stopped:
+            record.stopped = stopped.reason
+            if stopped.reason == "disconnect":
+                record.duration = perf_counter() - started
+                self.service.observe(context, record)
+                return
+            result = Result(errors=[self._timed_out(record)])
+        except Exception as error:
+            result = self.service.failure(error)
+        await self._answer(scope, send, receive, head, media, result, record)
+        record.duration = perf_counter() - started
+        self.service.observe(context, record)
+
+    async def _parameters(self, scope: Scope, receive: Receive, head: Head) -> Parameters:
+        method = scope["method"]
+        if method == "POST":
+            problem = content_type_problem(head.content_type)
+            if problem is not None:
+                raise bad_request(problem, 415, Accept_Post=JSON)
+            if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
+                raise bad_request("The request body must not be compressed", 415, Accept_Encoding="identity")
+            return from_json(await self._body(receive, head))
+        if method in ("GET", "HEAD"):
+            query_string: bytes = scope["query_string"]
+            if len(query_string) > self.options.max_body:
+                raise bad_request(f"The URL is longer than {self.options.max_body} bytes", 414)
+            return from_query_string(query_string)
+        raise bad_request("The method must be GET or POST", 405, Allow=ALLOW)
+
+    async def _body(self, receive: Receive, head: Head) -> bytes:
+        """The body, as long as it is within the limit."""
+        limit = self.options.max_body
+        if head.content_length is not None and head.content_length.isdigit() and int(head.content_length) > limit:
+            raise self._too_large()
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if message.get("more_body", False):
+            chunks, size = [body], len(body)
+            while message.get("more_body", False) and size <= limit:
+                message = await receive()
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+            body = b"".join(chunks)
+        if message["type"] == "http.disconnect":
+            raise Stopped("disconnect")
+        if len(body) > limit:
+            raise self._too_large()
+        return body
+
+    def _too_large(self) -> RequestError:
+        return bad_request(f"The request body is larger than {self.options.max_body} bytes", 413, Connection="close")
+
+    def _timed_out(self, record: OperationRecord) -> GraphQLError:
+        message = f"The operation took longer than {self.options.timeout:g} s and was stopped"
+        if record.kind == "mutation":
+            message += "; whether it had an effect is not known"
+        return RequestError(message, "TIMEOUT", status=504)
+
+    async def _answer(
+        self,
+        scope: Scope,
+        send: Send,
+        receive: Receive,
+        head: Head,
+        media: str | None,
+        result: Result,
+        record: OperationRecord,
+    ) -> None:
+        """Send the answer. The status depends on what is in it and on its media type."""
+        extra: Mapping[str, str] = {}
+        status = 200
+        if result.errors or not result.executed:
+            record.codes = tuple(code_of(error) for error in result.errors)
+            if request_failed(result):
+                status, extra = failure_status(result.errors)
+                result = Result(errors=result.errors, extensions=result.extensions)
+                media = GRAPHQL_RESPONSE
+            elif media == GRAPHQL_RESPONSE:
+                status = PARTIAL_SUCCESS
+        body = self.engine.encode(result)
+        record.status, record.bytes = status, len(body)
+        headers = [CONTENT_TYPES[media or JSON], (b"x-request-id", record.request_id.encode()), NO_SNIFFING]
+        headers.append(VARY if not self.options.allowed_origins else VARY_ORIGIN)
+        if scope["method"] != "POST" or status != 200:
+            headers.append(NO_STORE)
+        for name, value in extra.items():
+            if name.lower() != "cache-control":
+                headers.append((name.lower().encode(), value.encode()))
+        if head.origin is not None:
+            headers += self._cors(head.origin)
+        minimum = self.options.gzip_minimum
+        if minimum is not None and len(body) >= minimum and accepts_gzip(head.accept_encoding):
+            body = await self._compressed(body)
+            headers.append((b"content-encoding", b"gzip"))
+        headers.append((b"content-length", b"%d" % len(body)))
+        if scope["method"] == "HEAD":
+            body = b""
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        if status == 413:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await self._drain(receive)
+            body = b""
+        await send({"type": "http.response.body", "body": body})
+
+    async def _drain(self, receive: Receive) -> None:
+        """Read on for a moment after a refusal: a client that is still sending would not read the answer."""
+        size = 0
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while size <= self.options.max_body * DRAIN_FACTOR:
+                    message: Message = await receive()
+                    size += len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
+        except TimeoutError:
+            return
+
+    @staticmethod
+    async def _compressed(body: bytes) -> bytes:
+        # Level 1: half the time of level 6 for a tenth more bytes.
+        if len(body) < COMPRESS_IN_THREAD:
+            return zlib.compress(body, 1, 31)
+        return await asyncio.to_thread(zlib.compress, body, 1, 31)
+
+    def _request_id(self, given: bytes | None) -> str:
+        """The client's own id of the request when it is a plain word, else a new one."""
+        if given and len(given) <= REQUEST_ID_LENGTH and REQUEST_ID_CHARACTERS.issuperset(given):
+            return given.decode("ascii")
+        self._count += 1
+        return f"{self._ids}-{self._count:x}"
+
+    def _cors(self, origin: bytes) -> list[tuple[bytes, bytes]]:
+        """What lets pages of an allowed site read the answer."""
+        if not self.options.origin_allowed(origin.decode("latin-1")):
+            return []
+        return [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", EXPOSED)]
+
+    async def _options(self, scope: Scope, head: Head, send: Send) -> None:
+        """Answer OPTIONS, of which the preflight of a browser is one (Fetch, section "CORS-preflight request")."""
+        headers = [(b"allow", ALLOW.encode()), VARY_ORIGIN]
+        if head.origin is not None and (cors := self._cors(head.origin)):
+            headers += cors
+            headers.append((b"access-control-allow-methods", ALLOW.encode()))
+            headers.append((b"access-control-allow-headers", b"authorization, content-type, x-request-id"))
+            headers.append((b"access-control-max-age", b"%d" % PREFLIGHT_SECONDS))
+        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})

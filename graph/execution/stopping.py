@@ -1,0 +1,65 @@
+"""Stops an operation that takes too long or whose client has gone away."""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from starlette.types import Receive
+
+# Most operations are over before; only then is it worth to start looking at the connection.
+LOOK_AFTER = 0.02
+
+
+class Stopped(Exception):
+    """The operation was stopped; `reason` is "timeout" or "disconnect"."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Stopping:
+    """Cancels the block it guards after `timeout` seconds, or when `receive` says that the client is gone.
+
+    The cancelled block ends in `Stopped`. It costs one timer as long as nothing happens, which is why it is not a task
+    group and a timeout. The request must have been read to its end.
+    """
+
+    __slots__ = ("_deadline", "_handle", "_loop", "_reason", "_receive", "_task", "_watcher")
+
+    def __init__(self, receive: Receive, timeout: float) -> None:
+        self._receive = receive
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        self._task: asyncio.Task[object] = task
+        self._watcher: asyncio.Task[None] | None = None
+        self._reason: str | None = None
+        self._deadline = self._loop.time() + timeout
+        self._handle = self._loop.call_later(min(LOOK_AFTER, timeout), self._look)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._handle.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._reason is not None and kind is asyncio.CancelledError and self._task.uncancel() == 0:
+            raise Stopped(self._reason) from None
+
+    def _look(self) -> None:
+        self._watcher = self._loop.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        reason = "disconnect"
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                while (await self._receive())["type"] != "http.disconnect":
+                    pass
+        except TimeoutError:
+            reason = "timeout"
+        self._reason = reason
+        self._task.cancel()
