@@ -1,0 +1,197 @@
+"""The application: the schema behind its endpoint, the pages, and the health of both."""
+
+import asyncio
+import gc
+import json
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route, WebSocketRoute
+
+from graph import logs
+from graph.context import Context, Services, operation_context
+from graph.errors import classify
+from graph.execution.budget import MemoryBudget
+from graph.execution.cost import Costs
+from graph.execution.documents import Documents
+from graph.execution.engine import Engine
+from graph.execution.host import OperationRecord
+from graph.execution.http import GraphQLEndpoint, HttpOptions
+from graph.execution.limits import Limits, limit_rule, token_check
+from graph.execution.persisted import PersistedDocuments, load_manifest
+from graph.health import Health
+from graph.pages import DemoAccount, graphiql, static_routes
+from graph.schema import schema
+from persistence import idempotency, throttle, tokens
+from persistence import settings as configuration
+from persistence.engine import DatabaseUnreachable, create_engine, ping, redacted
+from persistence.passwords import Passwords
+from persistence.session import Session
+from persistence.settings import Settings
+
+HOUSEKEEPING_SECONDS = 30.0
+"""How often it is written down which tokens were used."""
+FORGET_EVERY = 60
+"""Every so many rounds of housekeeping what is too old is deleted."""
+GC_THRESHOLD = 50_000
+"""Objects made before the collector looks at the young ones: an answer of 1,000 rows must not start it ten times."""
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+class TaskstoreHost:
+    """What this application supplies to the endpoint (`graph.execution.host.Host`)."""
+
+    def __init__(self, services: Services, demo_accounts: Sequence[DemoAccount] = ()) -> None:
+        self.services, self.demo_accounts = services, demo_accounts
+
+    def context(
+        self, connection: HTTPConnection, params: Mapping[str, Any] | None
+    ) -> AbstractAsyncContextManager[Context]:
+        return operation_context(self.services, connection, params)
+
+    def budget_key(self, context: Context) -> str | None:
+        return str(context.viewer.id) if context.viewer else f"address {context.address}"
+
+    def observe(self, context: Context | None, record: OperationRecord) -> None:
+        logs.operation(context, record)
+
+    def page(self, request: Request) -> Response | None:
+        # The page carries the demo accounts' tokens. A foreign site whose name was rebound to this address must not
+        # read them, so they are only there under a name that nobody else can have.
+        is_local = request.url.netloc.rpartition(":")[0] in LOOPBACK or request.url.netloc in LOOPBACK
+        return graphiql(request, demo_accounts=self.demo_accounts if is_local else ())
+
+
+def create_app(settings: Settings, demo_accounts: Sequence[DemoAccount] = ()) -> Starlette:
+    """The ASGI application for settings with a database URL."""
+    services = Services(settings, create_engine(settings), Passwords(settings.password_hashers))
+    endpoint = create_endpoint(settings, TaskstoreHost(services, demo_accounts))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await greet_database(services)
+        keeper = asyncio.create_task(keep_house(services))
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, 20, 100)
+        yield
+        await endpoint.close()
+        keeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeper
+        with suppress(Exception):  # the database may be gone already
+            await note_used_tokens(services)
+        await services.engine.dispose()
+
+    return Starlette(
+        routes=[
+            Route("/graphql", endpoint, methods=None),
+            WebSocketRoute("/graphql", endpoint),
+            Route("/", lambda request: RedirectResponse(f"{request.scope.get('root_path', '')}/graphql")),
+            *static_routes(),
+            *Health(services.engine).routes(),
+        ],
+        lifespan=lifespan,
+    )
+
+
+def create_endpoint(settings: Settings, host: TaskstoreHost) -> GraphQLEndpoint:
+    """The endpoint with the limits of the settings."""
+    limits = Limits(
+        tokens=settings.max_tokens,
+        operations=settings.max_operations,
+        depth=settings.max_depth,
+        root_fields=settings.max_root_fields,
+        aliases=settings.max_aliases,
+        directives=settings.max_directives,
+        introspection=settings.introspection,
+    )
+    documents = Documents(
+        schema._schema,
+        max_count=settings.document_cache,
+        max_bytes=settings.document_cache_bytes,
+        check=token_check(limits),
+        rules=[limit_rule(limits)],
+        max_tokens=settings.max_tokens,
+        hide_suggestions=settings.environment == "production",
+    )
+    engine = Engine(schema, documents=documents, classify=classify, report=logs.report, compiled=settings.compiled)
+    manifest = load_manifest(settings.trusted_documents) if settings.trusted_documents else None
+    options = HttpOptions(
+        max_body=settings.max_body,
+        timeout=settings.operation_timeout,
+        allowed_origins=frozenset(filter(None, map(str.strip, settings.allowed_origins.split(",")))),
+        costs=Costs(schema._schema, limit=settings.max_cost),
+        budget=MemoryBudget(capacity=settings.rate_budget, refill=settings.rate_refill),
+        persisted=PersistedDocuments(manifest, trusted_only=True) if manifest is not None else PersistedDocuments(),
+        max_subscriptions=settings.max_subscriptions,
+        max_sockets=settings.max_sockets,
+        max_message=settings.max_body,
+    )
+    return GraphQLEndpoint(engine, host, options)
+
+
+async def greet_database(services: Services) -> None:
+    """Say in the log whether the database is there. The server starts either way and answers UNAVAILABLE until it is."""
+    url = services.settings.database_url or ""
+    try:
+        await ping(services.engine)
+        logs.log.info("database connection established", database=redacted(url))
+    except DatabaseUnreachable as error:
+        logs.log.warning("database unreachable", reason=str(error))
+
+
+async def keep_house(services: Services) -> None:
+    """Write down which tokens were used, and delete what is too old, for as long as the server runs."""
+    rounds = 0
+    while True:
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+        rounds += 1
+        try:
+            await note_used_tokens(services)
+            if rounds % FORGET_EVERY == 0:
+                await forget_old(services)
+        except Exception as error:
+            logs.log.warning("housekeeping failed", exc_info=error)
+
+
+async def note_used_tokens(services: Services) -> None:
+    used, services.used_tokens = services.used_tokens, set()
+    if not used:
+        return
+
+    async def work(session: Session) -> None:
+        await tokens.used(session, used)
+
+    await in_own_session(services, work)
+
+
+async def forget_old(services: Services) -> None:
+    async def work(session: Session) -> None:
+        await idempotency.forget_old(session)
+        await throttle.forget_old(session)
+
+    await in_own_session(services, work)
+
+
+async def in_own_session(services: Services, work: Any) -> None:
+    session = Session(services.engine)
+    try:
+        await session.transact(work)
+    finally:
+        await session.close()
+
+
+def app_from_environment() -> Starlette:
+    """The application for the settings of the environment, for uvicorn's `factory`."""
+    settings = configuration.load()
+    logs.configure(settings)
+    accounts = json.loads(os.environ.get("DEMO_ACCOUNTS", "[]")) if settings.demo else []
+    return create_app(
+        settings, [DemoAccount(account["name"], account["email"], account["token"]) for account in accounts]
+    )

@@ -1,0 +1,68 @@
+"""Whether the server is alive, ready, and in what state."""
+
+import asyncio
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import QueuePool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from persistence import migrations
+from persistence.engine import FAILURES
+
+PATIENCE = 3.0
+"""Seconds the database has to answer."""
+
+
+class Health:
+    """The health endpoints of one engine."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self.head = migrations.head()
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/livez", self.livez),
+            Route("/readyz", self.readyz),
+            Route("/healthz", self.healthz),
+        ]
+
+    async def livez(self, request: Request) -> Response:
+        """200 as long as the process answers at all, whatever the database does."""
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        """200 when the database answers and is migrated to this code's revision, otherwise 503 with the reason."""
+        return self._answer(await self._state())
+
+    async def healthz(self, request: Request) -> Response:
+        """The same with the revision and the state of the connection pool."""
+        state = await self._state()
+        pool: Any = self.engine.pool
+        if isinstance(pool, QueuePool):
+            state["pool"] = {"size": pool.size(), "in_use": pool.checkedout(), "idle": pool.checkedin()}
+        return self._answer(state)
+
+    async def _state(self) -> dict[str, Any]:
+        revision: dict[str, str | None] = {"current": None, "needed": self.head}
+        state: dict[str, Any] = {"status": "ok", "revision": revision}
+        try:
+            async with asyncio.timeout(PATIENCE), self.engine.connect() as connection:
+                found = await connection.execute(text("SELECT version_num FROM alembic_version"))
+                revision["current"] = found.scalar_one_or_none()
+        except ProgrammingError:
+            pass  # no such table: nothing was migrated yet
+        except FAILURES:
+            return state | {"status": "unavailable", "reason": "the database does not answer"}
+        if revision["current"] != self.head:
+            return state | {"status": "unavailable", "reason": "the database is not at this code's revision"}
+        return state
+
+    @staticmethod
+    def _answer(state: dict[str, Any]) -> Response:
+        return JSONResponse(state, 200 if state["status"] == "ok" else 503, headers={"Cache-Control": "no-store"})
