@@ -13,12 +13,9 @@ A `Complete` either returns the completed value, or `PENDING` when graphql-core 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime
-from enum import Enum
 from keyword import iskeyword
 from types import CoroutineType, NoneType
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from graphql import (
     FieldNode,
@@ -43,6 +40,7 @@ from graphql.pyutils import Path
 from graphql.type.introspection import TypeNameMetaFieldDef
 from strawberry.types.field import StrawberryField
 
+from graph.execution.compiler_resolvers import IMMUTABLE, direct
 from graph.execution.compiler_source import Source, serialiser
 from graph.execution.compiler_values import ORDINARY, Natives, Surprise, Types, classes_of, ordinary
 
@@ -65,9 +63,6 @@ Complete = Callable[..., Any]
 # What a list field may return to be completed here; other iterables can be read only once.
 SEQUENCES = {list, tuple}
 
-# Values of arguments that may be shared between requests: nobody can change them.
-IMMUTABLE = (NoneType, bool, int, float, str, bytes, Enum, UUID, date, datetime)
-
 new = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 
 
@@ -81,6 +76,7 @@ class Facts:
     def __init__(self, schema: GraphQLSchema, native: bool = False, plain_members: bool = True) -> None:
         self.schema, self.types, self.natives = schema, Types(schema), Natives(schema, native)
         self.plain_members = plain_members
+        self._direct: dict[int, Callable[..., Any] | None] = {}
 
     @staticmethod
     def attribute(definition: GraphQLField) -> str | None:
@@ -97,6 +93,14 @@ class Facts:
         ):
             return field.python_name
         return None
+
+    def direct(self, definition: GraphQLField) -> Callable[..., Any] | None:
+        """What calls the resolver of the field without Strawberry's wrapper, if that is safe."""
+        key = id(definition)  # fields cannot be hashed; they live as long as the schema
+        if key not in self._direct:
+            found = direct(self.schema, definition)
+            self._direct[key] = found.call if found else None
+        return self._direct[key]
 
     def member(self, definition: GraphQLField, node: FieldNode) -> str | None:
         """The name under which graphql-core's default resolver looks for a field without a resolver."""
@@ -117,7 +121,18 @@ class Position:
 class Field(Position):
     """One field of the selection on one object type."""
 
-    __slots__ = ("args", "attribute", "constant", "definition", "key", "member", "nodes", "parent_type", "resolve")
+    __slots__ = (
+        "args",
+        "attribute",
+        "constant",
+        "definition",
+        "direct",
+        "key",
+        "member",
+        "nodes",
+        "parent_type",
+        "resolve",
+    )
 
     def __init__(
         self, compiler: Compiler, parent_type: GraphQLObjectType, key: str, details: FieldDetailsList, definition: Any
@@ -131,6 +146,7 @@ class Field(Position):
         self.member = compiler.facts.member(definition, self.nodes[0]) if plain else None
         self.args = compiler.arguments(definition, self.nodes[0])
         self.resolve = definition.resolve or compiler.executor.field_resolver
+        self.direct = compiler.facts.direct(definition)
 
     def run(self, ex: CompiledExecution, source: Any, parent_path: Path | None, site: Site | None, box: Any) -> Any:
         """Resolve and complete the field for one object: the value, or PENDING when it will be stored in `box`."""
@@ -140,7 +156,8 @@ class Field(Position):
             if args is None:
                 args = ex.arguments(self)
             info = ex.info(self, path)
-            result = self.resolve(source, info, **args)
+            direct = self.direct
+            result = direct(ex, self, source, info, args) if direct else self.resolve(source, info, **args)
             if type(result) not in ORDINARY and ex.is_awaitable(result):
                 ex.wait_for((result, self, info, path, site, box, self.key))
                 return PENDING

@@ -4,7 +4,7 @@ Documents.get(text) -> Document.operation(name) -> Engine.execute(operation, var
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -12,22 +12,19 @@ import strawberry
 from graphql import ExecutionResult, GraphQLError, Undefined, located_error
 from graphql.execution import create_source_event_stream
 from graphql.execution.executor import Executor, default_field_resolver, default_type_resolver
-from graphql.execution.values import VariableValues, get_variable_values
+from graphql.execution.values import VariableValues
 from strawberry.execution import optimized_is_awaitable
 
 from graph.execution.compiler import Facts
 from graph.execution.documents import Documents, Operation
 from graph.execution.encoding import encode
 from graph.execution.errors import (
-    BAD_USER_INPUT,
     Classify,
     Report,
-    coded,
     presentable,
 )
 from graph.execution.executor import CompiledExecutor, PlainExecutor
-
-MAX_COERCION_ERRORS = 50
+from graph.execution.variables import coerced
 
 
 @dataclass(slots=True)
@@ -151,19 +148,14 @@ class Engine:
     def _coerced(
         self, operation: Operation, variables: Mapping[str, Any] | None
     ) -> VariableValues | list[GraphQLError]:
-        values = get_variable_values(
-            self._schema,
-            operation.variables,
-            cast("dict[str, Any]", variables or {}),
-            MAX_COERCION_ERRORS,
-            self.documents.hide_suggestions,
-        )
-        return [coded(error, BAD_USER_INPUT) for error in values] if isinstance(values, list) else values
+        return coerced(self._schema, operation, variables, self.documents.hide_suggestions)
 
     def _executor(self, operation: Operation, values: VariableValues, context: Any, root: Any) -> Executor[Any]:
         """The execution context, made directly: `Executor.build` would look through the document again."""
-        with suppress(AttributeError):
+        try:  # noqa: SIM105  # contextlib.suppress takes longer than the rest of this method
             context.operation = operation
+        except AttributeError:
+            pass  # a dict or None; lookahead then works without memory
         executor = (CompiledExecutor if self.compiled else PlainExecutor)(
             self._schema,
             operation.fragments,

@@ -11,6 +11,7 @@ them): they are what keeps errors and odd values the same. graphql-core is pinne
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -33,9 +34,11 @@ from graphql.pyutils.is_awaitable import is_awaitable as default_is_awaitable
 from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from graph.execution.compiler import PENDING, Compiler, Facts, Field, ObjectPlan, Position, Site, new
+from graph.execution.compiler import PENDING, Compiler, Facts, Field, ObjectPlan, Position, Site, TooLarge, new
 from graph.execution.compiler_values import ORDINARY
 from graph.execution.executor_waiting import Entry, Waiting, is_under
+
+logger = logging.getLogger(__name__)
 
 # Combinations of @skip and @include values that are kept compiled for one operation.
 MAX_PLANS = 16
@@ -100,6 +103,7 @@ class CompiledExecution(Executor[Any]):
         self.pending = {}
         self._infos: dict[Field, tuple[Any, Any, Any]] = {}
         self._arguments: dict[Field, dict[str, Any]] = {}
+        self.converted: dict[Field, Any] = {}
         if serially is None:
             serially = self.operation.operation is OperationType.MUTATION
         data: dict[str, Any] | None = {}
@@ -179,7 +183,10 @@ class CompiledExecution(Executor[Any]):
             return None
         try:
             return Compiler(self, self.facts or Facts(self.schema)).root(root_type)
-        except Exception:  # too large, nested too deeply, a mistake in a directive: graphql-core knows what to do
+        except (TooLarge, GraphQLError, RecursionError):
+            return None  # nested too deeply, a mistake in a directive: graphql-core says so
+        except Exception:
+            logger.exception("An operation could not be compiled; graphql-core's executor runs it")
             return None
 
     # What plans need while they run
