@@ -1,0 +1,132 @@
+"""Resolvers called directly: what Strawberry does around a resolver, done once for each field instead of each call.
+
+Strawberry's own wrapper converts the arguments, makes its info, finds out which parameters the function has and
+calls it through three more functions. Where nothing else hangs on the field (permissions, extensions, exception
+handlers, a field class of its own) the same can be known in advance. What does is called through the wrapper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from graphql import GraphQLField, GraphQLSchema
+from strawberry.types.arguments import convert_arguments
+from strawberry.types.base import has_object_definition
+from strawberry.types.field import StrawberryField
+from strawberry.types.maybe import Some
+from strawberry.types.unset import UnsetType
+
+if TYPE_CHECKING:
+    from graph.execution.compiler import Field
+    from graph.execution.executor import CompiledExecution
+
+# Values that nobody can change: they may be shared between calls and between requests.
+IMMUTABLE = (NoneType, bool, int, float, str, bytes, Enum, UUID, date, datetime, time, timedelta, Decimal, UnsetType)
+
+UNSEEN, SEEN = object(), object()
+
+
+class CannotCopy(Exception):
+    """The value holds something that may not be shared and cannot be copied."""
+
+
+def copied(value: Any) -> Any:
+    """The converted value of an argument for one more call: a resolver may change what it gets."""
+    if isinstance(value, IMMUTABLE):
+        return value
+    kind = type(value)
+    if kind is list:
+        return [copied(item) for item in value]
+    if kind is dict:
+        return {key: copied(item) for key, item in value.items()}
+    if kind is Some:
+        return Some(copied(value.value))
+    if has_object_definition(value) and value.__strawberry_definition__.is_input and not hasattr(kind, "__slots__"):
+        made = object.__new__(kind)
+        made.__dict__.update({name: copied(item) for name, item in value.__dict__.items()})
+        return made
+    raise CannotCopy
+
+
+class Direct:
+    """A resolver function and how it wants to be called."""
+
+    __slots__ = ("arguments", "config", "field", "function", "info_class", "info_name", "parents", "registry", "self_")
+
+    def __init__(self, schema: Any, field: StrawberryField) -> None:
+        resolver: Any = field.base_resolver
+        self.field, self.function = field, resolver.wrapped_func
+        self.arguments = field.arguments
+        self.config, self.registry = schema.config, schema.schema_converter.scalar_registry
+        self.info_class = schema.config.info_class
+        self.self_ = bool(resolver.self_parameter)
+        self.parents = [p.name for p in (resolver.parent_parameter, resolver.root_parameter) if p]
+        self.info_name = resolver.info_parameter.name if resolver.info_parameter else None
+
+    def call(self, ex: CompiledExecution, owner: Field, source: Any, info: Any, args: Mapping[str, Any]) -> Any:
+        """What the resolver returns for the source; `args` are graphql-core's values of the arguments."""
+        if self.info_name is None:
+            kwargs = self.converted(ex, owner, None, args) if self.arguments else {}
+        else:
+            strawberry_info = self.info_class(_raw_info=info, _field=self.field)
+            kwargs = self.converted(ex, owner, strawberry_info, args) if self.arguments else {}
+            kwargs[self.info_name] = strawberry_info
+        for name in self.parents:
+            kwargs[name] = source
+        return self.function(source, **kwargs) if self.self_ else self.function(**kwargs)
+
+    def converted(self, ex: CompiledExecution, owner: Field, info: Any, args: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments as Strawberry hands them over, converted once for all parents, each with copies of its own."""
+        known = ex.converted.get(owner, UNSEEN)
+        if type(known) is dict:
+            return {name: copied(value) for name, value in known.items()}
+        fresh = convert_arguments(dict(args), self.arguments, self.registry, self.config, info)
+        if known is UNSEEN:
+            ex.converted[owner] = SEEN  # most fields are called once; the second call shows that it pays
+        elif known is SEEN:
+            try:
+                ex.converted[owner] = {name: copied(value) for name, value in fresh.items()}
+            except CannotCopy:
+                ex.converted[owner] = None
+        return fresh
+
+
+def direct(schema: GraphQLSchema, definition: GraphQLField) -> Direct | None:
+    """How to call the resolver of the field without Strawberry's wrapper; None when the wrapper has to be used."""
+    strawberry_schema: Any = getattr(schema, "_strawberry_schema", None)
+    field = (definition.extensions or {}).get("strawberry-definition")
+    wrapper: Callable[..., Any] | None = definition.resolve
+    if (
+        strawberry_schema is None
+        or not isinstance(field, StrawberryField)
+        or type(field).get_result is not StrawberryField.get_result
+        or field.base_resolver is None
+        or field.extensions
+        or field.is_subscription
+        or strawberry_schema.exception_handlers
+        or getattr(wrapper, "__name__", "") not in {"_resolver", "_async_resolver"}
+        or not callable(field.base_resolver.wrapped_func)
+        or any(takes_context(argument.type) for argument in field.arguments)
+    ):
+        return None
+    return Direct(strawberry_schema, field)
+
+
+def takes_context(type_: Any, seen: frozenset[Any] = frozenset()) -> bool:
+    """Whether an input type builds its own value, for which the info of the very call could matter."""
+    while hasattr(type_, "of_type"):
+        type_ = type_.of_type
+    if hasattr(type_, "resolve_type") and not has_object_definition(type_):
+        type_ = type_.resolve_type()
+    if not has_object_definition(type_) or type_ in seen:
+        return False
+    definition = type_.__strawberry_definition__
+    if definition.from_input is not None:
+        return True
+    return any(takes_context(field.type, seen | {type_}) for field in definition.fields)
