@@ -287,7 +287,7 @@ def fingerprint(query: Query) -> str:
 
 
 def encode_cursor(mark: str, keys: Sequence[Any]) -> str:
-    return urlsafe_b64encode(orjson.dumps([mark, *keys])).decode().rstrip("=")
+    return urlsafe_b64encode(orjson.dumps([mark, *keys], default=str)).decode().rstrip("=")
 
 
 def decode_cursor(query: Query, text: str, name: str) -> tuple[Any, ...]:

@@ -50,7 +50,11 @@ def _statement(
     columns: tuple[tuple[str, frozenset[str]], ...], is_admin: bool
 ) -> tuple[Statement[Any], list[tuple[int, type]]]:
     """One outer join for each table, and for each a view of its part of the row (present when its id is)."""
-    ids = func.unnest(bindparam("ids", type_=ARRAY(Uuid()))).table_valued(column("id", Uuid()), name="ids")
+    ids = (
+        func.unnest(bindparam("ids", type_=ARRAY(Uuid())))
+        .table_valued(column("id", Uuid()), name="ids")
+        .render_derived()
+    )
     joined: Any = ids
     selected: list[Any] = [ids.c.id.label("node_id")]
     views: list[tuple[int, type]] = []

@@ -295,7 +295,11 @@ def _sorts(query: Query, *, backward: bool) -> list[tuple[Order, Sort]]:
 
 
 def _parents() -> TableValuedAlias:
-    return func.unnest(bindparam("parents", type_=ARRAY(Uuid()))).table_valued(column("id", Uuid()), name="parents")
+    return (
+        func.unnest(bindparam("parents", type_=ARRAY(Uuid())))
+        .table_valued(column("id", Uuid()), name="parents")
+        .render_derived()
+    )
 
 
 def _below(parents: TableValuedAlias, query: Query, inner: Select[Any]) -> Select[Any]:
