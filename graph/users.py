@@ -158,7 +158,9 @@ class UserQuery:
         key = parse_id(id)
         return None if key is None else await visible_user(info, key)
 
-    @strawberry.field(description="All users. For admins. Newest first unless said otherwise.")
+    @strawberry.field(
+        description="All users, newest first unless said otherwise. For admins; others get null and an error."
+    )
     async def users(
         self,
         info: Info,
@@ -170,7 +172,7 @@ class UserQuery:
             UserFilter | None, strawberry.argument(description="Which users are listed; absent: all.")
         ] = None,
         order_by: Annotated[list[UserOrder] | None, strawberry.argument(description=ORDER)] = None,
-    ) -> Connection[User]:
+    ) -> Connection[User] | None:
         info.context.admin()
         arguments = Arguments(first, after, last, before, filter, order_by)
         return await connect(info, User, users.LISTING, arguments)

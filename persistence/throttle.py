@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import delete, func, text, update
+from sqlalchemy import Interval, bindparam, delete, func, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from persistence.models import SignInAttempts
@@ -33,13 +33,13 @@ ATTEMPT = text(
            OR a.failures < :free
     RETURNING failures
     """
-)
+).bindparams(bindparam("longest", type_=Interval), bindparam("forget_after", type_=Interval))
 WAIT = text(
     """
     SELECT last_at + least(:longest, interval '1 second' * power(2, least(failures - :free, 20))) - now()
     FROM sign_in_attempts WHERE subject = :subject
     """
-)
+).bindparams(bindparam("longest", type_=Interval))
 
 
 def subject(kind: str, name: str) -> bytes:
