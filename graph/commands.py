@@ -23,6 +23,7 @@ from persistence.models import Role, Scope
 from persistence.seed import DemoData
 from persistence.session import Session
 from persistence.settings import Settings, SettingsError, load
+from persistence.validation import Checked
 from persistence.viewer import Viewer
 
 T = TypeVar("T")
@@ -113,7 +114,7 @@ def token_create(options: argparse.Namespace) -> None:
         scopes = [Scope[scope] for scope in dict.fromkeys(options.scope or ["READ", "WRITE"])]
 
         async def write(session: Session) -> None:
-            user = await users.credentials(session, options.email)
+            user = await users.credentials(session, Checked().email(options.email))
             if user is None:
                 raise CommandFailed(f"there is no user {options.email}")
             if Scope.ADMIN in scopes and user.role != Role.ADMIN:

@@ -109,25 +109,18 @@ async def seed(engine: "AsyncEngine") -> "DemoData":
 async def refuse_known_passwords(engine: "AsyncEngine") -> None:
     """Demo accounts of an earlier start must not be reachable from elsewhere. Raises `CommandFailed`."""
     from persistence import users
-    from persistence.passwords import hasher
+    from persistence.passwords import Passwords
     from persistence.seed import ACCOUNTS, PASSWORD
     from persistence.session import Session
 
     async with contextlib.aclosing(Session(engine)) as session:
         for email, *_ in ACCOUNTS:
             found = await users.credentials(session, email)
-            if found is None or not found.password_hash:
-                continue
-            with contextlib.suppress(Exception):  # argon2's errors: another password
-                hasher.verify(found.password_hash, PASSWORD)
-                raise_known_password(email)
-
-
-def raise_known_password(email: str) -> None:
-    raise CommandFailed(
-        f"this database has the demo account {email} with its known password, and others can reach this address; "
-        "change the password, start afresh with ./run db reset --yes, or say --demo"
-    )
+            if found is not None and await Passwords(1).verify(PASSWORD, found.password_hash):
+                raise CommandFailed(
+                    f"{email} of the demo has its known password here, and others can reach this address; "
+                    "change the password, start afresh with ./run db reset --yes, or say --demo"
+                )
 
 
 # The steps before the server
