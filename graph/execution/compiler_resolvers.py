@@ -23,7 +23,7 @@ from strawberry.types.maybe import Some
 from strawberry.types.unset import UnsetType
 
 if TYPE_CHECKING:
-    from graph.execution.compiler import Field
+    from graph.execution.compiler_plans import Field
     from graph.execution.executor import CompiledExecution
 
 # Values that nobody can change: they may be shared between calls and between requests.

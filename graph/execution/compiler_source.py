@@ -32,7 +32,8 @@ from graphql import (
 from graph.execution.compiler_values import ORDINARY, Surprise, ordinary, plain_items, plain_member, position_of
 
 if TYPE_CHECKING:
-    from graph.execution.compiler import Compiler, ObjectPlan
+    from graph.execution.compiler import Compiler
+    from graph.execution.compiler_plans import ObjectPlan
 
 LARGEST_FLOAT = 1.7976931348623157e308
 INT = "-2147483648 <= {v} <= 2147483647"  # GraphQL, section 3.5.1

@@ -11,6 +11,9 @@ from uuid import UUID
 import orjson
 from graphql import GraphQLAbstractType, GraphQLObjectType, GraphQLSchema, is_scalar_type, is_specified_scalar_type
 
+# The classes known to be right, and what examines others: True, or Surprise.
+Acceptance = tuple[set[type], Callable[[Any], bool]]
+
 # Classes are remembered for good; a program that makes classes without end starts over here.
 MAX_CLASSES = 10_000
 
@@ -46,6 +49,18 @@ def classes_of(items: Any) -> set[type]:
         for item in items:
             ordinary(item)
     return kinds
+
+
+def all_accepted(kinds: set[type], items: list[Any], accepted: Acceptance) -> bool:
+    """Whether every item is an object of the type; null is no object, a wrong object a Surprise."""
+    if NoneType in kinds:
+        return False
+    known, accept = accepted
+    if not kinds <= known:
+        for item in items:
+            if type(item) not in known:
+                accept(item)
+    return True
 
 
 def plain_items(value: Any) -> Any:
@@ -136,7 +151,7 @@ class Types:
 
     def __init__(self, schema: GraphQLSchema) -> None:
         self.schema = schema
-        self._accepted: dict[str, tuple[set[type], Callable[[Any], bool]] | None] = {}
+        self._accepted: dict[str, Acceptance | None] = {}
         self._rows: dict[type, bool] = {}
 
     def is_row(self, kind: type) -> bool:
@@ -148,14 +163,14 @@ class Types:
             known = self._rows[kind] = any(position_of(kind, name) is not None for name in vars(kind))
         return known
 
-    def acceptance(self, type_: GraphQLObjectType) -> tuple[set[type], Callable[[Any], bool]] | None:
+    def acceptance(self, type_: GraphQLObjectType) -> Acceptance | None:
         """The classes known to be of the type, and what examines others (True or Surprise); None: ask each object."""
         if type_.name not in self._accepted:
             self._accepted[type_.name] = self._acceptance(type_)
         return self._accepted[type_.name]
 
     @staticmethod
-    def _acceptance(type_: GraphQLObjectType) -> tuple[set[type], Callable[[Any], bool]] | None:
+    def _acceptance(type_: GraphQLObjectType) -> Acceptance | None:
         is_type_of: Any = type_.is_type_of
         if is_type_of is None:
             return ORDINARY, ordinary

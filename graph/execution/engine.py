@@ -15,7 +15,7 @@ from graphql.execution.executor import Executor, default_field_resolver, default
 from graphql.execution.values import VariableValues
 from strawberry.execution import optimized_is_awaitable
 
-from graph.execution.compiler import Facts
+from graph.execution.compiler_plans import Facts
 from graph.execution.documents import Documents, Operation
 from graph.execution.encoding import encode
 from graph.execution.errors import (

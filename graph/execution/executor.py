@@ -12,7 +12,7 @@ them): they are what keeps errors and odd values the same. graphql-core is pinne
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from graphql import (
@@ -34,7 +34,8 @@ from graphql.pyutils.is_awaitable import is_awaitable as default_is_awaitable
 from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from graph.execution.compiler import PENDING, Compiler, Facts, Field, ObjectPlan, Position, Site, TooLarge, new
+from graph.execution.compiler import Compiler
+from graph.execution.compiler_plans import PENDING, Facts, Field, ObjectPlan, Position, Site, TooLarge, new
 from graph.execution.compiler_values import ORDINARY
 from graph.execution.executor_waiting import Entry, Waiting, is_under
 
@@ -171,18 +172,18 @@ class CompiledExecution(Executor[Any]):
             return plans[key]
         except KeyError:
             pass
-        plan = self.compile()
+        plan = self.compile(conditions.names)
         if len(plans) >= MAX_PLANS:
             del plans[next(iter(plans))]
         plans[key] = plan
         return plan
 
-    def compile(self) -> ObjectPlan | None:
+    def compile(self, conditions: Sequence[str]) -> ObjectPlan | None:
         root_type = self.schema.get_root_type(self.operation.operation)
         if root_type is None:
             return None
         try:
-            return Compiler(self, self.facts or Facts(self.schema)).root(root_type)
+            return Compiler(self, self.facts or Facts(self.schema), conditions).root(root_type)
         except (TooLarge, GraphQLError, RecursionError):
             return None  # nested too deeply, a mistake in a directive: graphql-core says so
         except Exception:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from graphql import GraphQLError, is_non_null_type
 from graphql.pyutils import Path
 
-from graph.execution.compiler import PENDING
+from graph.execution.compiler_plans import PENDING
 
 if TYPE_CHECKING:
-    from graph.execution.compiler import Position, Site
+    from graph.execution.compiler_plans import Position, Site
     from graph.execution.executor import CompiledExecution
 
 PATIENCE = 0.01  # seconds
@@ -149,6 +149,9 @@ class Waiting:
             self.complete(entry, value)
 
     def complete_group(self, group: Group) -> None:
+        if self.complete_together(group):
+            self.groups.remove(group)
+            return
         futures = group.futures
         for index, entry in enumerate(group.entries):
             future = futures[index]
@@ -166,6 +169,20 @@ class Waiting:
             self.groups.remove(group)
         else:
             group.advance()
+
+    def complete_together(self, group: Group) -> bool:
+        """Complete a whole group at once, when all of it is done and what one would expect; False: one at a time."""
+        many = group.entries[0][1].many
+        if many is None or group.eager or len(group.entries) == 1:
+            return False
+        try:
+            # A future that was dropped is None and has no result.
+            values = many([future.result() for future in group.futures])  # type: ignore[union-attr]
+        except Exception:
+            return False
+        for entry, value in zip(group.entries, values, strict=True):
+            entry[5][entry[6]] = value
+        return True
 
     def complete(self, entry: Entry, value: Any) -> None:
         _, position, info, path, site, box, key = entry

@@ -17,7 +17,7 @@ import pytest
 from graphql.execution.executor_throwing_on_incremental import ExecutorThrowingOnIncremental
 from graphql.execution.incremental import IncrementalExecutor
 
-from graph.execution.compiler import Facts
+from graph.execution.compiler_plans import Facts
 from graph.execution.executor import CompiledExecution
 
 MODE = os.environ.get("CONFORMANCE", "pure")
