@@ -17,7 +17,7 @@ from secrets import token_hex
 from time import perf_counter
 from typing import Any
 
-from graphql import GraphQLError, OperationType
+from graphql import OperationType
 from starlette.requests import HTTPConnection, Request
 from starlette.types import Message, Receive, Scope, Send
 
@@ -155,7 +155,7 @@ class GraphQLEndpoint:
                 record.duration = perf_counter() - started
                 self.service.observe(context, record)
                 return
-            result = Result(errors=[self._timed_out(record)])
+            result = Result(errors=[self.service.timed_out(record)])
         except Exception as error:
             result = self.service.failure(error)
         await self._answer(scope, send, receive, head, media, result, record)
@@ -200,12 +200,6 @@ class GraphQLEndpoint:
 
     def _too_large(self) -> RequestError:
         return bad_request(f"The request body is larger than {self.options.max_body} bytes", 413, Connection="close")
-
-    def _timed_out(self, record: OperationRecord) -> GraphQLError:
-        message = f"The operation took longer than {self.options.timeout:g} s and was stopped"
-        if record.kind == "mutation":
-            message += "; whether it had an effect is not known"
-        return RequestError(message, "TIMEOUT", status=504)
 
     async def _answer(
         self,

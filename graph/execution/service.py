@@ -153,6 +153,13 @@ class Service:
         errors = self.engine._presentable([located_error(error)])  # type: ignore[arg-type]
         return Result(errors=errors)
 
+    def timed_out(self, record: OperationRecord) -> RequestError:
+        """The error of an operation that was stopped at the time limit."""
+        message = f"The operation took longer than {self.options.timeout:g} s and was stopped"
+        if record.kind == "mutation":
+            message += "; whether it had an effect is not known"
+        return RequestError(message, "TIMEOUT", status=504)
+
     def observe(self, context: Any, record: OperationRecord) -> None:
         """Tell the application that an operation is over; its log must not break the answer."""
         try:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -205,6 +205,10 @@ class Application:
         )
         options.setdefault("costs", Costs(core))
         self.options = HttpOptions(**options)
+        self.endpoint = GraphQLEndpoint(self.engine, self, self.options)
+
+    def service_options(self, **changes: Any) -> None:
+        self.options = replace(self.options, **changes)
         self.endpoint = GraphQLEndpoint(self.engine, self, self.options)
 
     def report(self, _error: Any, cause: BaseException) -> str:

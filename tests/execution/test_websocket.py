@@ -1,0 +1,410 @@
+"""graphql-transport-ws, over a real server and a real client."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
+from graph.execution.budget import MemoryBudget
+from graph.execution.errors import RequestError
+from tests.execution.http_schema import Application
+from tests.execution.serving import served, until
+
+pytestmark = pytest.mark.anyio
+
+PROTOCOL = Subprotocol("graphql-transport-ws")
+
+
+class Client:
+    """A client that speaks in JSON."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    async def send(self, **message: Any) -> None:
+        await self.connection.send(json.dumps(message))
+
+    async def receive(self) -> dict[str, Any]:
+        async with asyncio.timeout(5):
+            message: dict[str, Any] = json.loads(await self.connection.recv())
+            return message
+
+    async def init(self, **payload: Any) -> None:
+        await self.send(type="connection_init", **({"payload": payload} if payload else {}))
+        assert await self.receive() == {"type": "connection_ack"}
+
+    async def subscribe(self, identifier: str, query: str, **parameters: Any) -> None:
+        await self.send(type="subscribe", id=identifier, payload={"query": query, **parameters})
+
+    async def closed(self) -> tuple[int, str]:
+        async with asyncio.timeout(5):
+            with suppress(ConnectionClosed):
+                while True:
+                    await self.connection.recv()
+        return self.connection.close_code or 0, self.connection.close_reason or ""
+
+
+@asynccontextmanager
+async def socket(application: Application, protocol: Subprotocol = PROTOCOL, **options: Any) -> AsyncIterator[Client]:
+    async with (
+        served(application.endpoint) as address,
+        connect(f"ws://{address}/graphql", subprotocols=[protocol], **options) as connection,
+    ):
+        yield Client(connection)
+
+
+@asynccontextmanager
+async def ready(application: Application | None = None) -> AsyncIterator[Client]:
+    async with socket(application or Application()) as client:
+        await client.init()
+        yield client
+
+
+async def test_a_subscription_sends_its_events_and_completes() -> None:
+    async with ready() as client:
+        await client.subscribe("1", "subscription { count(to: 2) }")
+
+        first, second, last = [await client.receive() for _ in range(3)]
+
+    assert [first["payload"]["data"], second["payload"]["data"]] == [{"count": 0}, {"count": 1}]
+    assert (first["type"], first["id"], last) == ("next", "1", {"type": "complete", "id": "1"})
+
+
+async def test_queries_and_mutations_have_one_result() -> None:
+    application = Application()
+    async with ready(application) as client:
+        await client.subscribe("q", "query($n: String!) { hello(name: $n) }", variables={"n": "Ada"})
+        assert (await client.receive())["payload"]["data"] == {"hello": "hello Ada"}
+        assert await client.receive() == {"type": "complete", "id": "q"}
+
+        await client.subscribe("m", 'mutation { write(text: "a") }')
+        assert (await client.receive())["payload"]["data"] == {"write": "a"}
+
+    assert application.state.resolved == ["a"]
+
+
+async def test_each_event_has_a_context_of_its_own() -> None:
+    application = Application()
+    async with ready(application) as client:
+        before = application.state.contexts
+        await client.subscribe("1", "subscription { items { title } }")
+        for _ in range(3):
+            await client.receive()
+
+        assert application.state.contexts - before == 3  # the source's and two events'
+    assert application.state.open == 0
+
+
+async def test_an_operation_that_cannot_be_executed_ends_in_an_error() -> None:
+    async with ready() as client:
+        for query, code in (
+            ("{ nothing }", "GRAPHQL_VALIDATION_FAILED"),
+            ("{", "GRAPHQL_PARSE_FAILED"),
+            ("query($a: Int!) { item(id: $a) { id } }", "BAD_USER_INPUT"),
+            ("subscription($a: Int!) { count(to: $a) }", "BAD_USER_INPUT"),
+            ("{ items(first: 99999) { nodes { id } } }", "COST_LIMIT_EXCEEDED"),
+            ("{ required }", "UNAVAILABLE"),
+        ):
+            await client.subscribe("1", query)
+            message = await client.receive()
+
+            assert (message["type"], message["id"]) == ("error", "1")
+            assert message["payload"][0]["extensions"]["code"] == code
+
+
+async def test_a_source_that_breaks_is_masked_and_ends() -> None:
+    application = Application()
+    async with ready(application) as client:
+        await client.subscribe("1", "subscription { breaks }")
+        await client.receive()
+        message = await client.receive()
+
+    assert "secret" not in json.dumps(message)
+    assert "INTERNAL_SERVER_ERROR" in json.dumps(message)
+    assert len(application.state.reported) == 1
+
+
+async def test_the_client_can_complete_an_operation_and_use_its_id_again() -> None:
+    application = Application()
+    async with ready(application) as client:
+        await client.subscribe("1", "subscription { count(to: 1000, pause: 0.001) }")
+        await client.receive()
+        await client.send(type="complete", id="1")
+        await client.subscribe("1", "{ hello }")
+        while (message := await client.receive())["payload"]["data"] != {"hello": "hello world"}:
+            pass
+
+        assert message["id"] == "1"
+        assert await client.receive() == {"type": "complete", "id": "1"}
+    assert application.state.cancelled == 1
+    assert application.state.open == 0
+
+
+async def test_completing_what_does_not_run_is_no_error() -> None:
+    async with ready() as client:
+        await client.send(type="complete", id="unknown")
+        await client.send(type="ping")
+
+        assert await client.receive() == {"type": "pong"}
+
+
+async def test_a_slow_operation_does_not_hold_up_another() -> None:
+    application = Application()
+    async with ready(application) as client:
+        await client.subscribe("slow", "{ slow }")
+        await client.subscribe("quick", "{ hello }")
+
+        assert (await client.receive())["id"] == "quick"
+    assert application.state.cancelled == 1
+
+
+async def test_an_operation_that_takes_too_long_is_stopped() -> None:
+    application = Application(timeout=0.05)
+    async with ready(application) as client:
+        await client.subscribe("1", "{ slow }")
+        message = await client.receive()
+
+    assert message["payload"][0]["extensions"]["code"] == "TIMEOUT"
+    assert application.state.cancelled == 1
+
+
+async def test_pings_are_answered_with_their_payload() -> None:
+    async with socket(Application()) as client:
+        await client.send(type="ping", payload={"n": 1})
+        assert await client.receive() == {"type": "pong", "payload": {"n": 1}}
+
+        await client.send(type="pong")
+        await client.init()
+
+
+async def test_the_server_pings_and_leaves_who_does_not_answer() -> None:
+    async with socket(Application(init_timeout=0.05, ping_interval=0.1)) as client:
+        await client.init()
+        assert await client.receive() == {"type": "ping"}
+        await client.send(type="pong")
+        assert await client.receive() == {"type": "ping"}
+
+        assert (await client.closed())[0] == 1011
+
+
+async def test_who_does_not_begin_in_time_is_closed() -> None:
+    async with socket(Application(init_timeout=0.05)) as client:
+        assert await client.closed() == (4408, "Connection initialisation timeout")
+
+
+async def test_a_second_init_closes_the_socket() -> None:
+    async with ready() as client:
+        await client.send(type="connection_init")
+
+        assert await client.closed() == (4429, "Too many initialisation requests")
+
+
+async def test_nothing_runs_before_the_acknowledgement() -> None:
+    application = Application()
+    async with socket(application) as client:
+        await client.subscribe("1", "mutation { write }")
+
+        assert await client.closed() == (4401, "Unauthorized")
+    assert not application.state.resolved
+
+
+async def test_an_id_in_use_closes_the_socket() -> None:
+    async with ready() as client:
+        await client.subscribe("1", "{ slow }")
+        await client.subscribe("1", "{ hello }")
+
+        assert await client.closed() == (4409, "Subscriber for 1 already exists")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "nonsense",
+        "[]",
+        "7",
+        "null",
+        '"subscribe"',
+        "{}",
+        '{"type":null}',
+        '{"type":7}',
+        '{"type":["subscribe"]}',
+        '{"type":{"a":1}}',
+        '{"type":"unknown"}',
+        '{"type":"start","id":"1","payload":{"query":"{ hello }"}}',
+        '{"type":"next","id":"1"}',
+        '{"type":"subscribe"}',
+        '{"type":"subscribe","id":"1"}',
+        '{"type":"subscribe","id":"1","payload":null}',
+        '{"type":"subscribe","id":"1","payload":[]}',
+        '{"type":"subscribe","id":"1","payload":{"query":7}}',
+        '{"type":"subscribe","id":"1","payload":{"query":"{ hello }","variables":[]}}',
+        '{"type":"subscribe","id":"1","payload":{"query":"{ hello }","operationName":{}}}',
+        '{"type":"subscribe","id":"1","payload":{"query":"{ hello }","extensions":"x"}}',
+        '{"type":"subscribe","id":7,"payload":{"query":"{ hello }"}}',
+        '{"type":"subscribe","id":"","payload":{"query":"{ hello }"}}',
+        '{"type":"subscribe","id":null,"payload":{"query":"{ hello }"}}',
+        '{"type":"subscribe","id":["1"],"payload":{"query":"{ hello }"}}',
+        '{"type":"complete"}',
+        '{"type":"complete","id":{}}',
+        '{"type":"ping","payload":7}',
+        '{"type":"pong","payload":"x"}',
+        '{"type":"connection_init","payload":[]}',
+        '{"type":"ping","type":"pong"}',
+        '{"type":"ping","payload":{"a":NaN}}',
+        "[" * 5000,
+        b'{"type":"ping"}',
+    ],
+)
+async def test_an_invalid_message_closes_the_socket_and_nothing_else(message: str | bytes) -> None:
+    application = Application()
+    async with served(application.endpoint) as address:
+        url = f"ws://{address}/graphql"
+        async with connect(url, subprotocols=[PROTOCOL]) as one, connect(url, subprotocols=[PROTOCOL]) as other:
+            bad, good = Client(one), Client(other)
+            await bad.init()
+            await good.init()
+            await bad.connection.send(message)
+            code, reason = await bad.closed()
+            await good.subscribe("1", "{ hello }")
+
+            assert code == 4400
+            assert reason
+            assert (await good.receive())["payload"]["data"] == {"hello": "hello world"}
+    assert not application.state.reported
+
+
+async def test_a_message_over_the_limit_closes_the_socket() -> None:
+    async with ready(Application(max_message=1000)) as client:
+        await client.subscribe("1", "{ hello }" + " " * 1000)
+
+        assert (await client.closed())[0] == 1009
+
+
+async def test_the_legacy_protocol_is_not_spoken() -> None:
+    async with socket(Application(), Subprotocol("graphql-ws")) as client:
+        assert (await client.closed())[0] == 4406
+
+
+@pytest.mark.parametrize(
+    ("origin", "accepted"),
+    [("http://{}", True), ("https://app.example", True), ("https://evil.example", False), ("null", False)],
+)
+async def test_foreign_pages_cannot_connect(origin: str, accepted: bool) -> None:
+    application = Application(allowed_origins=frozenset({"https://app.example"}))
+    async with served(application.endpoint) as address:
+        opening = connect(
+            f"ws://{address}/graphql",
+            subprotocols=[PROTOCOL],
+            additional_headers={"Origin": origin.format(address)},
+        )
+        if accepted:
+            async with opening as connection:
+                await Client(connection).init()
+        else:
+            with pytest.raises(InvalidStatus) as refusal:
+                await opening
+            assert refusal.value.response.status_code == 403
+
+
+async def test_a_connection_that_the_application_refuses_is_closed() -> None:
+    application = Application()
+    application.refuse = RequestError("Unknown token", "UNAUTHENTICATED", status=401)
+    async with socket(application) as client:
+        await client.send(type="connection_init", payload={"token": "x"})
+
+        assert await client.closed() == (4403, "Unknown token")
+
+
+async def test_operations_see_the_payload_of_the_connection() -> None:
+    async with socket(Application()) as client:
+        await client.init(token="secret")
+        await client.subscribe("1", "{ params }")
+
+        assert (await client.receive())["payload"]["data"] == {"params": "secret"}
+
+
+async def test_operations_of_one_socket_are_capped() -> None:
+    async with ready(Application(max_subscriptions=2)) as client:
+        for n in range(3):
+            await client.subscribe(str(n), "{ slow }")
+        message = await client.receive()
+
+        assert (message["type"], message["id"]) == ("error", "2")
+        assert message["payload"][0]["extensions"]["limit"] == "subscriptions"
+
+
+async def test_sockets_of_the_process_are_capped() -> None:
+    application = Application(max_sockets=1)
+    async with served(application.endpoint) as address:
+        url = f"ws://{address}/graphql"
+        async with connect(url, subprotocols=[PROTOCOL]) as one:
+            await Client(one).init()
+            async with connect(url, subprotocols=[PROTOCOL]) as two:
+                assert (await Client(two).closed())[0] == 1013
+        async with connect(url, subprotocols=[PROTOCOL]) as three:
+            await Client(three).init()
+
+
+async def test_events_pay_from_the_budget() -> None:
+    application = Application(budget=MemoryBudget(capacity=3, refill=0.001))
+    async with ready(application) as client:
+        await client.subscribe("1", "subscription { count(to: 100) }")
+        messages = [await client.receive() for _ in range(3)]
+
+    assert [message["type"] for message in messages] == ["next", "next", "error"]
+    assert messages[0]["payload"]["extensions"]["cost"]["remaining"] == 1
+    assert messages[2]["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
+
+
+async def test_a_client_that_does_not_read_stops_the_source() -> None:
+    application = Application(send_timeout=0.2)
+    async with served(application.endpoint) as address:
+        connection = await connect(f"ws://{address}/graphql", subprotocols=[PROTOCOL], max_queue=1, compression=None)
+        client = Client(connection)
+        await client.init()
+        await client.subscribe("1", "subscription { flood }")
+        await until(lambda: not application.endpoint.websockets.sockets)
+        connection.transport.abort()
+
+    (record,) = application.state.records
+    assert record.events is not None
+    assert record.events < 200
+    assert application.state.open == 0
+
+
+async def test_a_client_that_goes_away_cancels_its_operations() -> None:
+    application = Application()
+    async with ready(application) as client:
+        await client.subscribe("1", "{ slow }")
+        await client.subscribe("2", "subscription { count(pause: 30) }")
+        await asyncio.sleep(0.05)
+        client.connection.transport.abort()
+        await until(lambda: len(application.state.records) == 2)
+
+    assert application.state.cancelled == 2
+    assert {record.stopped for record in application.state.records} == {"disconnect"}
+
+
+async def test_shutdown_closes_the_sockets() -> None:
+    application = Application()
+    async with ready(application) as client:
+        await client.subscribe("1", "{ slow }")
+        await asyncio.sleep(0.02)
+        await application.endpoint.close()
+
+        assert await client.closed() == (1001, "The server is shutting down")
+    assert application.state.cancelled == 1
+
+
+async def test_the_end_of_the_server_is_told_to_clients() -> None:
+    async with ready() as client:
+        pass
+
+    assert client.connection.close_code in (1000, 1012)
