@@ -109,6 +109,8 @@ def make_parser() -> argparse.ArgumentParser:
         return command
 
     add_serve(add(commands, "serve", "serve", "start the server (the default)", SERVE))
+    installing = add(commands, "install", "install", "only make the environment, from the lock files")
+    installing.add_argument("--dev", action="store_true", help="with the tools for tests")
     add(commands, "test", "test", "run all tests; takes the arguments of pytest", TEST)
 
     db = commands.add_parser("db", help="migrations: upgrade, downgrade, status, reset, check, sql")

@@ -51,7 +51,13 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def test(options: argparse.Namespace) -> None:
-    raise CommandFailed("tests need more packages; use ./run test")
+    """Only for its help: `./run` itself does this, because it is what makes the environment."""
+    raise CommandFailed("use ./run test")
+
+
+def install(options: argparse.Namespace) -> None:
+    """As `test`."""
+    raise CommandFailed("use ./run install")
 
 
 def db_upgrade(options: argparse.Namespace) -> None:
