@@ -126,6 +126,7 @@ def create_endpoint(settings: Settings, host: TaskstoreHost) -> GraphQLEndpoint:
         max_body=settings.max_body,
         timeout=settings.operation_timeout,
         allowed_origins=frozenset(filter(None, map(str.strip, settings.allowed_origins.split(",")))),
+        report_cost=settings.report_cost,
         costs=Costs(schema._schema, limit=settings.max_cost),
         budget=MemoryBudget(capacity=settings.rate_budget, refill=settings.rate_refill),
         persisted=PersistedDocuments(manifest, trusted_only=True) if manifest is not None else PersistedDocuments(),
@@ -137,7 +138,7 @@ def create_endpoint(settings: Settings, host: TaskstoreHost) -> GraphQLEndpoint:
 
 
 async def greet_database(services: Services) -> None:
-    """Say in the log whether the database is there. The server starts either way and answers UNAVAILABLE until it is."""
+    """Say in the log whether the database is there. Until it is, the server answers UNAVAILABLE."""
     url = services.settings.database_url or ""
     try:
         await ping(services.engine)

@@ -5,6 +5,7 @@ A wrong value raises `SettingsError`, whose one-line message names the variable 
 """
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ class Settings:
     max_directives: int = setting(50, "directives of a document", at_least=0)
     max_operations: int = setting(10, "operations of a document", at_least=1)
     max_cost: int = setting(10_000, "objects one operation may read", at_least=1)
+    report_cost: bool = setting(True, "put `extensions.cost` into every answer, not only where it is asked for")
     operation_timeout: float = setting(10.0, "seconds for one operation", at_least=0.1)
     rate_budget: int = setting(100_000, "cost points a viewer may save up", at_least=1)
     rate_refill: float = setting(10_000.0, "cost points a viewer regains per second", at_least=0)
@@ -137,6 +139,8 @@ def parse(name: str, text: str, field: "dataclasses.Field[Any]") -> Any:
     choices, least = field.metadata["choices"], field.metadata["at_least"]
     if choices and value not in choices:
         raise SettingsError(f"{name} must be one of {', '.join(choices)}, not {text!r}")
+    if kind is float and not math.isfinite(value):
+        raise SettingsError(f"{name} must be a finite number, not {text!r}")
     if least is not None and not value >= least:
         raise SettingsError(f"{name} must be at least {least}, not {text!r}")
     return value
