@@ -1,0 +1,261 @@
+"""The embedded server, with real processes."""
+
+import asyncio
+import contextlib
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from persistence.embedded import AlreadyRunning, EmbeddedError, EmbeddedPostgres
+from persistence.postgres import Account, account_for, find_installation
+from persistence.settings import ROOT
+
+# The tests kill processes, not machines: what the kernel has taken is safe.
+QUICK = {"fsync": "off"}
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from persistence.embedded import EmbeddedPostgres
+server = EmbeddedPostgres(Path(sys.argv[1]), options={"fsync": "off"}, guard=sys.argv[2] == "guard")
+server.start()
+print(server.postmaster_pid, flush=True)
+time.sleep(60)
+"""
+
+
+def query(url: str, *statements: str) -> Any:
+    """Run statements and return the value of the last one."""
+
+    async def ask() -> Any:
+        connection = await asyncpg.connect(url, timeout=5)
+        try:
+            for statement in statements[:-1]:
+                await connection.execute(statement)
+            return await connection.fetchval(statements[-1])
+        finally:
+            await connection.close()
+
+    return asyncio.run(ask())
+
+
+def eventually(condition: Callable[[], Any], within: float = 15.0) -> Any:
+    """The first true value of a condition."""
+    deadline = time.monotonic() + within
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.05)
+    return value
+
+
+def postgres_processes(data_dir: Path) -> list[int]:
+    installation = find_installation(account_for(data_dir / "pgdata"))
+    assert installation is not None
+    return list(installation.processes_in(data_dir / "pgdata"))
+
+
+@pytest.fixture(scope="module")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data of a server that was stopped; each test gets a copy, which is quicker than making them anew."""
+    directory = tmp_path_factory.mktemp("initialised") / "data"
+    with EmbeddedPostgres(directory, options=QUICK) as server:
+        query(server.url, "CREATE TABLE kept (id int)", "INSERT INTO kept VALUES (1) RETURNING id")
+    return directory
+
+
+@pytest.fixture
+def data_dir(initialised: Path, tmp_path: Path) -> Path:
+    shutil.copytree(initialised, tmp_path / "data")  # as root this changes the owner, as a restored backup does
+    return tmp_path / "data"
+
+
+@contextlib.contextmanager
+def owner(data_dir: Path, way: str = "signal") -> Iterator["subprocess.Popen[str]"]:
+    """Another process that owns the server; its first line is the pid of the server."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(data_dir), way], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_data_survive_a_restart(data_dir: Path) -> None:
+    server = EmbeddedPostgres(data_dir, options=QUICK)
+    for expected in (2, 3):
+        server.start()
+        assert query(server.url, "INSERT INTO kept VALUES (1)", "SELECT count(*) FROM kept") == expected
+        server.stop()
+    assert postgres_processes(data_dir) == []
+
+
+def test_the_database_folds_letters_beyond_ascii(data_dir: Path) -> None:
+    with EmbeddedPostgres(data_dir, options=QUICK) as server:
+        assert query(server.url, "SELECT lower('ÄRGER') || to_tsvector('simple', 'ÜBER')") == "ärger'über':1"
+
+
+def test_fresh_data_below_a_long_path_that_others_cannot_search(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    directory = private / ("x" * 120) / ("y" * 120) / "data"
+    with EmbeddedPostgres(directory, database="other name", options=QUICK) as server:
+        assert query(server.url, "SELECT current_database()") == "other name"
+        assert (directory / "pgdata").stat().st_mode & 0o077 == 0
+        if os.geteuid() == 0:
+            assert (directory / "pgdata").stat().st_uid == pwd.getpwnam("nobody").pw_uid
+
+
+def test_only_the_user_of_the_server_reaches_its_socket(data_dir: Path) -> None:
+    with EmbeddedPostgres(data_dir, options=QUICK) as server:
+        directory = Path(server.url.partition("host=")[2])
+        assert directory.stat().st_mode & 0o077 == 0
+        assert query(server.url, "SHOW listen_addresses") == ""
+    assert not directory.exists()
+
+
+def test_a_second_owner_is_refused_and_a_tool_attaches(data_dir: Path) -> None:
+    with EmbeddedPostgres(data_dir, options=QUICK) as server, contextlib.ExitStack() as stack:
+        server.announce("http://127.0.0.1:8000")
+        with pytest.raises(AlreadyRunning, match=rf"pid {os.getpid()}, http://127\.0\.0\.1:8000") as refusal:
+            EmbeddedPostgres(data_dir).start()
+        assert "\n" not in str(refusal.value)
+
+        tool = EmbeddedPostgres(data_dir)
+        tool.start(attach=True)
+        stack.callback(tool.stop)
+        assert tool.attached
+        tool.stop()
+        assert query(server.url, "SELECT 1") == 1
+        state = EmbeddedPostgres.owner(data_dir)
+        assert state is not None
+        assert state.pid == os.getpid()
+    assert EmbeddedPostgres.owner(data_dir) is None
+
+
+@pytest.mark.parametrize("way", ["signal", "guard"])
+def test_killing_the_owner_leaves_no_server(data_dir: Path, way: str) -> None:
+    with owner(data_dir, way) as process:
+        assert process.stdout is not None
+        assert int(process.stdout.readline()) in postgres_processes(data_dir)
+        process.kill()
+        process.wait()
+        eventually(lambda: not postgres_processes(data_dir), within=5)
+    with EmbeddedPostgres(data_dir, options=QUICK) as server:
+        assert query(server.url, "SELECT count(*) FROM kept") == 1
+
+
+def test_starting_while_the_server_of_a_killed_owner_still_works(data_dir: Path) -> None:
+    with owner(data_dir) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        state = EmbeddedPostgres.owner(data_dir)
+        assert state is not None
+
+        async def kill_while_busy() -> None:
+            connection = await asyncpg.connect(state.url)
+            busy = asyncio.create_task(connection.execute("SELECT count(*) FROM generate_series(1, 1000000000)"))
+            await asyncio.sleep(0.2)
+            process.kill()
+            process.wait()
+            with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+                await busy
+
+        asyncio.run(kill_while_busy())
+        with EmbeddedPostgres(data_dir, options=QUICK) as server:
+            assert query(server.url, "SELECT count(*) FROM kept") == 1
+
+
+def test_a_killed_server_comes_back_with_everything_acknowledged(data_dir: Path) -> None:
+    with EmbeddedPostgres(data_dir) as server:  # with fsync, as for users
+
+        async def write_through_a_kill() -> tuple[int, float]:
+            connection = await asyncpg.connect(server.url)
+            # This one computes on, holding the shared memory that the new server needs.
+            other = await asyncpg.connect(server.url)
+            busy = asyncio.create_task(other.execute("SELECT count(*) FROM generate_series(1, 1000000000)"))
+            acknowledged = 0
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                while True:
+                    await connection.execute("INSERT INTO kept VALUES ($1)", acknowledged + 100)
+                    acknowledged += 1
+                    if acknowledged == 50:
+                        killed = server.postmaster_pid
+                        assert killed is not None
+                        os.kill(killed, signal.SIGKILL)
+                        began = time.monotonic()
+            while time.monotonic() < began + 15:
+                with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    again = await asyncpg.connect(server.url, timeout=2)
+                    break
+                await asyncio.sleep(0.05)
+            took = time.monotonic() - began
+            assert sorted(record[0] for record in await again.fetch("SELECT id FROM kept WHERE id >= 100"))[
+                :acknowledged
+            ] == list(range(100, 100 + acknowledged))
+            await again.close()
+            with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+                await busy
+            connection.terminate()
+            other.terminate()
+            return acknowledged, took
+
+        acknowledged, took = asyncio.run(write_through_a_kill())
+        assert acknowledged >= 50
+        assert took < 15
+
+
+def test_stale_files_that_name_an_unrelated_process_do_not_hinder(data_dir: Path) -> None:
+    lines = [str(os.getpid()), str(data_dir / "pgdata"), "1", "5432", "/nowhere", "", " 1 1", "ready"]
+    (data_dir / "pgdata" / "postmaster.pid").write_text("\n".join(lines) + "\n")
+    (data_dir / "state.json").write_text(json.dumps({"pid": os.getpid(), "url": "x?host=/nowhere", "address": None}))
+    with EmbeddedPostgres(data_dir, options=QUICK) as server:
+        assert query(server.url, "SELECT 1") == 1
+
+
+def test_data_of_another_version_are_refused_by_name(data_dir: Path) -> None:
+    (data_dir / "pgdata" / "PG_VERSION").write_text("9\n")
+    with pytest.raises(EmbeddedError, match="written by PostgreSQL 9"):
+        EmbeddedPostgres(data_dir).start()
+    assert EmbeddedPostgres.owner(data_dir) is None
+
+
+def test_what_the_server_says_is_in_the_error(data_dir: Path) -> None:
+    with pytest.raises(EmbeddedError, match="max_connections") as failure:
+        EmbeddedPostgres(data_dir, options={"max_connections": "none"}).start()
+    assert "\n" not in str(failure.value)
+
+
+def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EmbeddedError, match="file"):
+        EmbeddedPostgres(tmp_path / "file" / "data").start()
+
+
+def test_as_root_programs_out_of_reach_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On behalf of another user, which only root can be asked for; the copy itself needs no rights here."""
+    from persistence import postgres
+
+    monkeypatch.setattr(postgres, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(postgres, "is_searchable", lambda directory, account: False)
+    find_installation.cache_clear()
+    try:
+        installation = find_installation(Account(os.geteuid() + 1, os.getegid()))
+    finally:
+        find_installation.cache_clear()
+    assert installation is not None
+    assert installation.root.is_relative_to(tmp_path / "cache")
+    done = subprocess.run([installation.program("postgres"), "--version"], capture_output=True, text=True, check=True)
+    assert f"PostgreSQL) {installation.major}." in done.stdout
