@@ -7,6 +7,7 @@ from strawberry.schema.config import StrawberryConfig
 
 from graph.accounts import AccountMutation
 from graph.errors import USER_ERRORS
+from graph.inputs import refuse_nulls
 from graph.nodes import NodeQuery
 from graph.scalars import DateTime
 from graph.tasks import TaskMutation, TaskQuery
@@ -25,3 +26,4 @@ class Mutation(AccountMutation, TokenMutation, TaskMutation, UserMutation):
 
 
 schema = strawberry.Schema(Query, Mutation, types=USER_ERRORS, config=StrawberryConfig(scalar_map={datetime: DateTime}))
+refuse_nulls(schema)
