@@ -1,6 +1,8 @@
 """The connection pool: from a database URL as people paste it to an engine that heals itself."""
 
 import asyncio
+import re
+import socket
 import ssl
 import time
 from typing import Any
@@ -31,6 +33,7 @@ UNREACHABLE: tuple[type[BaseException], ...] = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.TargetServerAttributeNotMatched,
     asyncpg.InterfaceError,
 )
 
@@ -44,18 +47,33 @@ def is_unreachable(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         driver_error = getattr(error.orig, "__cause__", None)
         return error.connection_invalidated or (driver_error is not None and is_unreachable(driver_error))
+    if isinstance(error, asyncpg.InterfaceError):
+        # Also raised for values that cannot be sent, and for a connection that is busy.
+        return "closed" in str(error) and not isinstance(error, ValueError)
     return isinstance(error, UNREACHABLE)
+
+
+def is_refused_value(error: BaseException) -> bool:
+    """Whether an error means that the database, or the driver before it, refuses a value: too large, too long."""
+    if isinstance(error, DBAPIError):
+        driver_error = getattr(error.orig, "__cause__", None)
+        return driver_error is not None and is_refused_value(driver_error)
+    # The driver has two classes DataError: the server's, and its own, which is not exported.
+    return isinstance(error, asyncpg.DataError) or (
+        isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+    )
 
 
 def connect_url(text_url: str) -> tuple[URL, dict[str, Any]]:
     """The SQLAlchemy URL and asyncpg's connect arguments for a PostgreSQL URL as providers print it.
 
     Understands `postgres://` and `postgresql://` with or without a driver, `sslmode`, `sslrootcert`,
-    `connect_timeout`, `application_name` and `host` (a socket directory); `channel_binding` and other
-    libpq-only parameters, which asyncpg refuses, are dropped. Raises `SettingsError` without repeating the URL.
+    `connect_timeout`, `application_name`, `host` (a socket directory) and several hosts with commas;
+    `channel_binding` and other libpq-only parameters, which asyncpg refuses, are dropped.
+    Raises `SettingsError` without repeating the URL.
     """
     try:
-        url = make_url(text_url)
+        url = make_url(with_one_host(text_url))
         query = dict(url.query)
     except (ArgumentError, ValueError):
         raise SettingsError("DATABASE_URL is not a URL; expected postgresql://user:password@host:5432/name") from None
@@ -67,8 +85,31 @@ def connect_url(text_url: str) -> tuple[URL, dict[str, Any]]:
     mode, root = query.pop("sslmode", query.pop("ssl", None)), query.pop("sslrootcert", None)
     if isinstance(mode, str):
         arguments["ssl"] = tls(mode, root if isinstance(root, str) else None)
+    if isinstance(seconds := query.get("connect_timeout"), str):
+        if not seconds.isdecimal():
+            raise SettingsError("DATABASE_URL has a connect_timeout that is no number of seconds")
+        arguments["timeout"] = float(seconds) or None  # PostgreSQL documentation, 34.1.2: zero waits for ever
+    if isinstance(name := query.get("application_name"), str):
+        arguments["server_settings"] = {"application_name": name}
     kept = {name: value for name, value in query.items() if name in ("host", "port", "target_session_attrs")}
     return url.set(drivername="postgresql+asyncpg", query=kept), arguments
+
+
+_SEVERAL_HOSTS = re.compile(
+    r"(?P<start>[\w+]+://(?:[^@/?]*@)?)(?P<hosts>[^@/?]*,[^@/?]*)/(?P<name>[^?]*)\??(?P<query>.*)"
+)
+
+
+def with_one_host(text_url: str) -> str:
+    """A URL with several hosts (PostgreSQL documentation, 34.1.1.3) in the form that SQLAlchemy has for it."""
+    match = _SEVERAL_HOSTS.fullmatch(text_url)
+    if match is None:
+        return text_url
+    hosts = [host if re.search(r":\d+$", host) else f"{host}:5432" for host in match["hosts"].split(",")]
+    if any(host.count(":") > 1 for host in hosts):
+        raise ValueError(text_url)
+    query = "&".join([*(f"host={host}" for host in hosts), *filter(None, [match["query"]])])
+    return f"{match['start']}/{match['name']}?{query}"
 
 
 def tls(mode: str, root: str | None) -> ssl.SSLContext | str | bool:
@@ -88,7 +129,8 @@ def tls(mode: str, root: str | None) -> ssl.SSLContext | str | bool:
 def redacted(text_url: str) -> str:
     """Where a URL leads, for messages and logs: host, port and name, without user, password or parameters."""
     url, _ = connect_url(text_url)
-    where = url.host or str(url.query.get("host", "local socket"))
+    hosts = url.query.get("host", "local socket")
+    where = url.host or (hosts if isinstance(hosts, str) else ",".join(hosts))
     return f"{where}:{url.port}/{url.database}" if url.port else f"{where}/{url.database}"
 
 
@@ -96,7 +138,7 @@ def create_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:
     """The engine for `settings.database_url`; without `pooled`, every connection is closed after use (migrations)."""
     assert settings.database_url is not None, "the embedded server's URL is set when it has started"
     url, arguments = connect_url(settings.database_url)
-    arguments["timeout"] = settings.connect_timeout
+    arguments.setdefault("timeout", settings.connect_timeout)
     if settings.pgbouncer:
         # In transaction mode consecutive statements may meet different servers, so none may be prepared.
         arguments |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
@@ -109,6 +151,7 @@ def create_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:
             "statement_timeout": milliseconds(settings.statement_timeout),
             "lock_timeout": milliseconds(settings.lock_timeout),
             "idle_in_transaction_session_timeout": milliseconds(settings.idle_in_transaction_timeout),
+            **arguments.get("server_settings", {}),
         }
     if not pooled:
         return create_async_engine(url, connect_args=arguments, poolclass=NullPool)
@@ -189,6 +232,8 @@ REASONS: dict[type[BaseException], str] = {
     asyncpg.CannotConnectNowError: "it is starting or stopping",
     ConnectionRefusedError: "nothing listens there",
     FileNotFoundError: "its socket does not exist",
+    socket.gaierror: "its name has no address",
+    asyncpg.TargetServerAttributeNotMatched: "none of its hosts is of the kind that is asked for",
     TimeoutError: "it did not answer in time",
     ssl.SSLError: "the TLS handshake failed",
 }

@@ -1,0 +1,101 @@
+"""What the tests of the store share: writing in a transaction, raw SQL, and a look at the change log."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from persistence import migrations
+from persistence.engine import create_engine
+from persistence.session import Session
+from persistence.settings import Settings
+
+T = TypeVar("T")
+Work = Callable[[Session], Awaitable[T]]
+
+
+class Write(Protocol):
+    """Runs work in a transaction of a session of its own."""
+
+    async def __call__(self, work: Work[T], actor_id: UUID | None = None) -> T: ...
+
+
+class Raw(Protocol):
+    """Runs one statement in a transaction of its own, past the ORM; gives its rows."""
+
+    async def __call__(self, statement: str, **values: Any) -> list[Any]: ...
+
+
+@pytest.fixture
+def write(engine: AsyncEngine) -> Write:
+    async def run(work: Work[T], actor_id: UUID | None = None) -> T:
+        session = Session(engine)
+        session.actor_id = actor_id
+        try:
+            return await session.transact(work)
+        finally:
+            await session.close()
+
+    return run
+
+
+@pytest.fixture
+def raw(engine: AsyncEngine) -> Raw:
+    async def run(statement: str, **values: Any) -> list[Any]:
+        async with engine.begin() as connection:
+            result = await connection.execute(text(statement), values)
+            return list(result.all()) if result.returns_rows else []
+
+    return run
+
+
+async def broken_constraint(statement: Awaitable[object]) -> str:
+    """The name of the constraint that a statement breaks, or else its SQLSTATE."""
+    with pytest.raises(DBAPIError) as caught:
+        await statement
+    cause: Any = getattr(caught.value.orig, "__cause__", None)
+    return getattr(cause, "constraint_name", None) or str(getattr(cause, "sqlstate", cause))
+
+
+@pytest.fixture
+async def own_settings(settings: Settings, new_database: Callable[[], str]) -> Settings:
+    """Settings with a migrated database that only this test uses."""
+    url = await asyncio.to_thread(new_database)
+    await asyncio.to_thread(migrations.upgrade, url)
+    return dataclasses.replace(settings, database_url=url)
+
+
+@pytest.fixture
+async def own_engine(own_settings: Settings) -> AsyncIterator[AsyncEngine]:
+    """An engine with a pool and a database that only this test uses."""
+    engine = create_engine(own_settings)
+    yield engine
+    await engine.dispose()
+
+
+async def backends(engine: AsyncEngine) -> list[int]:
+    """The process ids of the server's connections of an engine's pool that are idle in it."""
+    pids = []
+    held = []
+    for _ in range(engine.pool.checkedin()):  # type: ignore[attr-defined]  # a QueuePool
+        proxy = await engine.raw_connection()
+        held.append(proxy)
+        pids.append(proxy.driver_connection.get_server_pid())  # type: ignore[union-attr]  # asyncpg's
+    for proxy in held:
+        proxy.close()
+    return pids
+
+
+async def terminate(url: str, *pids: int) -> None:
+    """End server processes, as an administrator or a failover does."""
+    engine = create_engine(Settings(database_url=url), pooled=False)
+    async with engine.connect() as connection:
+        for pid in pids:
+            await connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    await engine.dispose()

@@ -1,0 +1,407 @@
+"""The engine: URLs as people paste them, and a pool that heals itself."""
+
+import asyncio
+import dataclasses
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import asyncpg.exceptions._base as driver
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from persistence import engine as engines
+from persistence.engine import DatabaseUnreachable, connect_url, create_engine, ping, redacted, wait_until_reachable
+from persistence.settings import Settings, SettingsError
+from tests.persistence.conftest import backends, terminate
+
+anyio = pytest.mark.anyio
+
+NEON = "postgresql://ada:pa%2Fss%40w@ep-cool-1-pooler.eu.aws.neon.tech/neondb?sslmode=require&channel_binding=require"
+SUPABASE = (
+    "postgres://postgres.ref:p%23w@aws-0-eu.pooler.supabase.com:6543/postgres?pgbouncer=true&options=reference%3Dref"
+)
+HEROKU = "postgres://u:p@ec2-1.compute-1.amazonaws.com:5432/d8"
+
+
+def test_a_url_of_neon_becomes_one_that_the_driver_takes() -> None:
+    url, arguments = connect_url(NEON)
+
+    assert url.drivername == "postgresql+asyncpg"
+    assert (url.host, url.username, url.password, url.database) == (
+        "ep-cool-1-pooler.eu.aws.neon.tech",
+        "ada",
+        "pa/ss@w",
+        "neondb",
+    )
+    assert not url.query
+    assert arguments["ssl"] == "require"
+
+
+def test_a_url_of_supabase_becomes_one_that_the_driver_takes() -> None:
+    url, arguments = connect_url(SUPABASE)
+
+    assert (url.drivername, url.port, url.password, dict(url.query)) == ("postgresql+asyncpg", 6543, "p#w", {})
+    assert "ssl" not in arguments
+
+
+def test_a_url_of_heroku_becomes_one_that_the_driver_takes() -> None:
+    assert connect_url(HEROKU)[0].render_as_string(hide_password=False) == HEROKU.replace(
+        "postgres://", "postgresql+asyncpg://"
+    )
+
+
+@pytest.mark.parametrize("driver", ["postgresql+asyncpg", "postgresql+psycopg2", "postgresql", "postgres"])
+def test_a_driver_in_the_url_does_not_matter(driver: str) -> None:
+    assert connect_url(f"{driver}://h/d")[0].drivername == "postgresql+asyncpg"
+
+
+def test_a_socket_directory_stays_the_host() -> None:
+    assert dict(connect_url("postgresql://ada@/tasks?host=/run/postgresql")[0].query) == {"host": "/run/postgresql"}
+
+
+def test_several_hosts_of_a_libpq_url_are_all_tried() -> None:
+    url, _ = connect_url(
+        "postgresql://ada:pw@a.example:5432,b.example:6432,c.example/d?target_session_attrs=read-write"
+    )
+
+    assert url.host is None
+    assert url.query["host"] == ("a.example:5432", "b.example:6432", "c.example:5432")
+    assert url.query["target_session_attrs"] == "read-write"
+    assert (url.username, url.password, url.database) == ("ada", "pw", "d")
+
+
+def test_libpq_parameters_that_the_driver_has_another_name_for_are_translated() -> None:
+    _, arguments = connect_url("postgresql://h/d?connect_timeout=7&application_name=reports")
+
+    assert arguments["timeout"] == 7.0
+    assert arguments["server_settings"] == {"application_name": "reports"}
+
+
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require"])
+def test_modes_without_a_check_go_to_the_driver(mode: str) -> None:
+    assert connect_url(f"postgresql://h/d?sslmode={mode}")[1]["ssl"] == mode
+
+
+def test_verify_full_checks_the_certificate_and_the_name() -> None:
+    context = connect_url("postgresql://h/d?sslmode=verify-full&sslrootcert=system")[1]["ssl"]
+
+    assert isinstance(context, ssl.SSLContext)
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+def test_verify_ca_checks_the_certificate_alone() -> None:
+    context = connect_url("postgresql://h/d?sslmode=verify-ca")[1]["ssl"]
+
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, False)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("ada:s3cret@db/tasks", "is not a URL"),
+        ("postgresql://ada:s3cret@db:port/tasks", "is not a URL"),
+        ("postgresql://ada:s3cret@db:1,other:port/tasks", "is not a URL"),
+        ("mysql://ada:s3cret@db/tasks", "must start with postgresql://"),
+        ("postgresql://ada:s3cret@db", "names no database"),
+        ("postgresql://ada:s3cret@db/tasks?sslmode=sure", "sslmode=sure"),
+        ("postgresql://ada:s3cret@db/tasks?sslmode=verify-full&sslrootcert=/nowhere", "sslrootcert"),
+        ("postgresql://ada:s3cret@db/tasks?connect_timeout=soon", "connect_timeout"),
+    ],
+)
+def test_a_wrong_url_is_explained_in_one_line_without_the_password(url: str, expected: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        connect_url(url)
+
+    message = str(caught.value)
+    assert expected in message
+    assert "DATABASE_URL" in message
+    assert "s3cret" not in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (NEON, "ep-cool-1-pooler.eu.aws.neon.tech/neondb"),
+        (HEROKU, "ec2-1.compute-1.amazonaws.com:5432/d8"),
+        ("postgresql://ada:s3cret@/tasks?host=/run/postgresql", "/run/postgresql/tasks"),
+        ("postgresql://ada:s3cret@a:1,b:2/tasks", "a:1,b:2/tasks"),
+        ("postgresql:///tasks", "local socket/tasks"),
+    ],
+)
+def test_a_redacted_url_says_where_and_not_who(url: str, expected: str) -> None:
+    assert redacted(url) == expected
+
+
+@anyio
+async def test_the_url_of_an_engine_does_not_show_the_password() -> None:
+    engine = create_engine(Settings(database_url=NEON))
+
+    assert "pa/ss" not in str(engine.url) + repr(engine.url) + repr(engine) + repr(engine.sync_engine)
+    assert "pa%2Fss" not in str(engine.url) + repr(engine.url) + repr(engine) + repr(engine.sync_engine)
+
+
+@anyio
+async def test_the_connection_settings_reach_the_server(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        settings = {
+            name: (await connection.execute(text(f"SHOW {name}"))).scalar_one()
+            for name in (
+                "application_name",
+                "timezone",
+                "jit",
+                "statement_timeout",
+                "lock_timeout",
+                "idle_in_transaction_session_timeout",
+            )
+        }
+
+    assert settings == {
+        "application_name": "taskstore",
+        "timezone": "UTC",
+        "jit": "off",
+        "statement_timeout": "8s",
+        "lock_timeout": "3s",
+        "idle_in_transaction_session_timeout": "15s",
+    }
+
+
+@anyio
+async def test_an_application_name_in_the_url_wins(settings: Settings) -> None:
+    url = f"{settings.database_url}&application_name=reports"
+    engine = create_engine(dataclasses.replace(settings, database_url=url))
+
+    async with engine.connect() as connection:
+        assert (await connection.execute(text("SHOW application_name"))).scalar_one() == "reports"
+        assert (await connection.execute(text("SHOW jit"))).scalar_one() == "off"
+    await engine.dispose()
+
+
+@anyio
+async def test_behind_pgbouncer_nothing_is_prepared_and_no_startup_parameter_is_sent(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def create(url: object, *, connect_args: dict[str, Any], **options: object) -> None:
+        seen.update(connect_args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engines, "create_async_engine", create)
+    with pytest.raises(KeyboardInterrupt):
+        create_engine(dataclasses.replace(settings, pgbouncer=True))
+
+    assert seen["statement_cache_size"] == seen["prepared_statement_cache_size"] == 0
+    assert "server_settings" not in seen
+
+
+@anyio
+async def test_behind_pgbouncer_an_engine_leaves_no_prepared_statement(settings: Settings) -> None:
+    engine = create_engine(dataclasses.replace(settings, pgbouncer=True))
+
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT :n + 1"), {"n": 1})
+        names = (await connection.execute(text("SELECT name FROM pg_prepared_statements WHERE name <> ''"))).all()
+    await engine.dispose()
+
+    assert names == []
+
+
+@anyio
+async def test_a_pool_is_as_large_as_the_settings_say_and_a_full_one_says_so_in_time(settings: Settings) -> None:
+    engine = create_engine(dataclasses.replace(settings, pool_size=1, pool_overflow=1, pool_timeout=0.2))
+    held = [await engine.connect(), await engine.connect()]
+    started = time.monotonic()
+
+    with pytest.raises(PoolTimeout):
+        await engine.connect()
+
+    assert 0.2 <= time.monotonic() - started < 3
+    for connection in held:
+        await connection.close()
+    await engine.dispose()
+
+
+@anyio
+async def test_a_connection_is_replaced_when_it_is_too_old(settings: Settings) -> None:
+    engine = create_engine(dataclasses.replace(settings, pool_recycle=1))
+    [first] = await used(engine)
+    [again] = await used(engine)
+    await asyncio.sleep(1.1)
+    [later] = await used(engine)
+    await engine.dispose()
+
+    assert first == again != later
+
+
+async def used(engine: AsyncEngine) -> list[int]:
+    async with engine.connect() as connection:
+        return list((await connection.execute(text("SELECT pg_backend_pid()"))).scalars())
+
+
+@anyio
+async def test_an_idle_connection_whose_server_process_died_is_replaced(settings: Settings) -> None:
+    engine = create_engine(dataclasses.replace(settings, pool_ping_after=0.0))
+    await ping(engine)
+    [pid] = await backends(engine)
+    assert settings.database_url is not None
+    await terminate(settings.database_url, pid)
+
+    await ping(engine)
+
+    assert await backends(engine) != [pid]
+    await engine.dispose()
+
+
+@anyio
+async def test_without_a_pool_no_connection_stays_open(settings: Settings) -> None:
+    engine = create_engine(settings, pooled=False)
+
+    first, second = await used(engine), await used(engine)
+
+    assert first != second
+    await engine.dispose()
+
+
+def with_url(settings: Settings, change: Callable[[str], str]) -> AsyncEngine:
+    assert settings.database_url is not None
+    return create_engine(dataclasses.replace(settings, database_url=change(settings.database_url)))
+
+
+@anyio
+async def test_a_missing_database_is_told_at_once(settings: Settings) -> None:
+    engine = with_url(settings, lambda url: url.replace("/test_", "/missing_"))
+
+    with pytest.raises(DatabaseUnreachable, match="there is no such database") as caught:
+        await wait_until_reachable(engine, 60)
+
+    assert "\n" not in str(caught.value)
+
+
+@anyio
+async def test_a_missing_user_is_told_at_once(settings: Settings) -> None:
+    engine = with_url(settings, lambda url: url.replace("taskstore@/", "nobody:s3cret@/"))
+
+    with pytest.raises(DatabaseUnreachable) as caught:
+        await wait_until_reachable(engine, 60)
+
+    assert "the user may not connect" in str(caught.value) or "password is wrong" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@anyio
+async def test_a_closed_port_is_retried_for_a_bounded_time() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    engine = create_engine(Settings(database_url=f"postgresql://ada:s3cret@127.0.0.1:{port}/tasks"))
+    started = time.monotonic()
+
+    with pytest.raises(DatabaseUnreachable) as caught:
+        await wait_until_reachable(engine, 0.4)
+
+    assert 0.1 < time.monotonic() - started < 5
+    assert str(caught.value) == f"the database at 127.0.0.1:{port}/tasks is unreachable: nothing listens there"
+
+
+@anyio
+async def test_a_server_that_says_nothing_is_given_up(settings: Settings) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(8)
+        url = f"postgresql://ada:s3cret@127.0.0.1:{silent.getsockname()[1]}/tasks"
+        engine = create_engine(Settings(database_url=url, connect_timeout=0.2))
+        started = time.monotonic()
+
+        with pytest.raises(DatabaseUnreachable, match="did not answer in time"):
+            await wait_until_reachable(engine, 0.3)
+
+    assert time.monotonic() - started < 5
+
+
+@anyio
+async def test_a_missing_socket_is_named(tmp_path: Path) -> None:
+    engine = create_engine(Settings(database_url=f"postgresql://ada@/tasks?host={tmp_path}"))
+
+    with pytest.raises(DatabaseUnreachable, match="its socket does not exist"):
+        await ping(engine)
+
+
+@anyio
+async def test_a_host_without_an_address_is_named() -> None:
+    engine = create_engine(Settings(database_url="postgresql://ada:s3cret@db.example/tasks"))
+
+    assert engines.reason(engine, socket.gaierror(-2)) == (
+        "the database at db.example/tasks is unreachable: its name has no address"
+    )
+
+
+@anyio
+async def test_waiting_ends_when_the_server_appears(settings: Settings) -> None:
+    """A proxy that opens late stands for a server that starts late."""
+    assert settings.database_url is not None
+    socket_dir = settings.database_url.split("host=")[1]
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    engine = with_url(settings, lambda url: url.split("?")[0].replace("@/", f"@127.0.0.1:{port}/"))
+    servers = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream_reader, upstream_writer = await asyncio.open_unix_connection(f"{socket_dir}/.s.PGSQL.5432")
+        await asyncio.gather(pump(reader, upstream_writer), pump(upstream_reader, writer))
+
+    async def start_late() -> None:
+        await asyncio.sleep(0.3)
+        servers.append(await asyncio.start_server(serve, "127.0.0.1", port))
+
+    await asyncio.gather(start_late(), wait_until_reachable(engine, 10))
+
+    await engine.dispose()
+    servers[0].close()
+    await servers[0].wait_closed()
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+def test_a_value_that_the_driver_refuses_does_not_mean_that_the_database_is_away() -> None:
+    refused = driver.DataError("invalid input for query argument $1: 'connection closed'")
+
+    assert engines.is_refused_value(refused)
+    assert not engines.is_unreachable(refused)
+    assert not engines.is_unreachable(asyncpg.InterfaceError("another operation is in progress"))
+    assert engines.is_unreachable(asyncpg.InterfaceError("connection is closed"))
+
+
+@anyio
+async def test_a_value_that_is_refused_is_known_whoever_refuses_it(engine: AsyncEngine) -> None:
+    for statement, value in (("SELECT CAST(:v AS integer)", 2**40), ("SELECT 1 / CAST(:v AS integer)", 0)):
+        with pytest.raises(DBAPIError) as caught:
+            async with engine.connect() as connection:
+                await connection.execute(text(statement), {"v": value})
+
+        assert engines.is_refused_value(caught.value)
+        assert not engines.is_unreachable(caught.value)
+
+
+@anyio
+async def test_a_broken_statement_is_neither_an_outage_nor_a_refused_value(engine: AsyncEngine) -> None:
+    with pytest.raises(DBAPIError) as caught:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELEC"))
+
+    assert not engines.is_refused_value(caught.value)
+    assert not engines.is_unreachable(caught.value)
