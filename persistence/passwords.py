@@ -19,7 +19,7 @@ class Passwords:
     async def hash(self, password: str) -> str:
         """The hash to store, with its parameters and salt."""
         async with self._turns:
-            return await asyncio.to_thread(hasher.hash, password)
+            return await asyncio.to_thread(hasher.hash, encoded(password))
 
     async def verify(self, password: str, stored: str | None) -> bool:
         """Whether a password fits a stored hash. Without one (an unknown account) it takes as long and is False."""
@@ -27,9 +27,14 @@ class Passwords:
             return await asyncio.to_thread(_verify, password, stored)
 
 
+def encoded(password: str) -> bytes:
+    """A password as bytes, whatever it holds: half of a surrogate pair is a wrong password and no failure."""
+    return password.encode(errors="surrogatepass")
+
+
 def _verify(password: str, stored: str | None) -> bool:
     try:
-        return hasher.verify(stored or _nobody(), password) and stored is not None
+        return hasher.verify(stored or _nobody(), encoded(password)) and stored is not None
     except (VerificationError, InvalidHashError):
         return False
 
