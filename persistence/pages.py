@@ -369,8 +369,11 @@ def _behind_statement(
 def decode_key(kind: type, value: Any) -> Any:
     """A cursor's value as the type of its sort key. Raises `ValueError` or `TypeError`."""
     if kind is datetime:
-        return datetime.fromisoformat(value)
-    if kind is UUID:
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            raise ValueError(value)
+        return moment
+    if kind is UUID and isinstance(value, str):
         return UUID(value)
     if type(value) is not kind:
         raise TypeError(value)
