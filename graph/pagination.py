@@ -195,8 +195,18 @@ def connect(
     query = query_of(listing, arguments, owner)
     window = window_of(query, arguments)
     columns = columns_of(kind, selected(info, "nodes") | selected(info, "edges", "node"))
+    if not selected(info) & NEEDS_PAGE:
+        return _counted(info.context, query, window, parent)
     keys = bool(selected(info, "pageInfo") & {"startCursor", "endCursor"}) or "cursor" in selected(info, "edges")
     return _connection(info.context, query, window, columns, keys, parent)
+
+
+NEEDS_PAGE = frozenset({"nodes", "edges", "pageInfo"})
+
+
+async def _counted(context: Context, query: Query, window: Window, parent: UUID | None) -> Connection[Any]:
+    """A connection of which nothing but `totalCount` is asked."""
+    return Connection(nodes=[], source=Source(context, query, window, Page([], False), parent))
 
 
 async def _connection(
