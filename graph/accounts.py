@@ -14,19 +14,21 @@ from graph.mutations import (
     Payload,
     client_id,
     given,
+    if_version,
     mutation,
     optional,
     present,
+    rules_of,
 )
 from graph.tokens import Token
-from graph.users import EMAIL, NAME, PASSWORD, TIME_ZONE, User
+from graph.users import EMAIL, NAME, PASSWORD, TIME_ZONE, User, new_account
 from persistence import idempotency, throttle, tokens, users
 from persistence.errors import Forbidden, Invalid, LimitReached, Problem
 from persistence.models import Role, Scope, TokenKind
 from persistence.models import Token as TokenRow
 from persistence.models import User as UserRow
 from persistence.session import Session
-from persistence.validation import Checked
+from persistence.validation import Checked, storable
 from persistence.viewer import Viewer
 
 
@@ -62,6 +64,7 @@ class UpdateViewerInput:
 
 @strawberry.input(description="The own password, old and new.")
 class ChangePasswordInput:
+    if_version: strawberry.Maybe[int] = optional(IF_VERSION)
     current_password: str = given("The password so far.")
     new_password: str = given("The new password: at least 10 characters.")
     idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
@@ -69,6 +72,7 @@ class ChangePasswordInput:
 
 @strawberry.input(description="Deletes the own account with all that it owns.")
 class DeleteViewerInput:
+    if_version: strawberry.Maybe[int] = optional(IF_VERSION)
     password: str = given("The password, so that nobody deletes an account by a token alone.")
     idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
 
@@ -122,32 +126,31 @@ class AccountMutation:
         context = info.context
         if not context.services.settings.sign_up:
             raise Forbidden("Sign-up is closed here; ask an admin for an account.")
-        id, checked = client_id(input.id), Checked()
-        email, name = checked.email(input.email), checked.name(input.name)
-        checked.password(input.password)
-        zone = checked.time_zone(input.time_zone.value) if input.time_zone else "UTC"
-        checked.done()
+        rules = rules_of(input)
+        id, account = client_id(input.id, rules), new_account(input, rules)
+        rules.done()
         password_hash = await context.services.passwords.hash(input.password)
         secret = tokens.new_secret()
 
         async def work(session: Session) -> dict[str, Any]:
-            user = await users.create(
-                session, id=id, email=email, name=name, password_hash=password_hash, time_zone=zone
-            )
+            user = await users.create(session, id=id, password_hash=password_hash, **account)
             return {"user": user, "token": await open_session(session, context, user, secret), "secret": secret}
 
-        payload = await context.write(SignUpPayload, input, work, scope_id=idempotency.anonymous(email))
+        payload = await context.write(SignUpPayload, input, work, scope_id=idempotency.anonymous(account["email"]))
         return signed_in(context, payload)
 
     @mutation("Sign in with a password. Repeated failures have to wait longer and longer.", public=True)
     async def sign_in(self, info: Info, input: SignInInput) -> SignInPayload:
         context = info.context
-        email = Checked().email(input.email)
+        rules_of(input).done()
+        email = Checked().email(input.email)  # what is no address is an unknown one
         account = await verified(context, email, input.password)
         secret = tokens.new_secret()
 
         async def work(session: Session) -> dict[str, Any]:
-            user = await session.get_one(UserRow, account)
+            user = await session.get(UserRow, account)
+            if user is None:  # deleted since the password was verified
+                raise wrong_credentials()
             return {"user": user, "token": await open_session(session, context, user, secret), "secret": secret}
 
         payload = await context.write(SignInPayload, input, work, scope_id=account)
@@ -155,36 +158,41 @@ class AccountMutation:
 
     @mutation("Sign out: the token of this request is refused from now on.")
     async def sign_out(self, info: Info, input: SignOutInput | None = None) -> SignOutPayload:
-        viewer = info.context.writer()
+        viewer, input = info.context.writer(), input or SignOutInput(idempotency_key=None)
+        rules_of(input).done()
 
         async def work(session: Session) -> dict[str, TokenRow]:
             return {"token": await tokens.revoke(session, viewer, viewer.token_id)}
 
-        payload = await info.context.write(SignOutPayload, input or SignOutInput(idempotency_key=None), work)
+        payload = await info.context.write(SignOutPayload, input, work)
         info.context.services.forget_viewer(token_id=viewer.token_id)
+        info.context.viewer = None  # also for what comes after it in this operation
         return payload
 
     @mutation("Change the own account.")
     async def update_viewer(self, info: Info, input: UpdateViewerInput) -> UpdateViewerPayload:
         viewer, values = info.context.writer(), present(input, ("name", "time_zone"))
+        users.checked(values, rules_of(input))
 
         async def work(session: Session) -> dict[str, UserRow]:
-            version = input.if_version.value if input.if_version else None
-            return {"user": await users.update(session, viewer, viewer.id, values, if_version=version)}
+            return {"user": await users.update(session, viewer, viewer.id, values, if_version=if_version(input))}
 
         return await info.context.write(UpdateViewerPayload, input, work)
 
     @mutation("Change the own password. All other sessions end.")
     async def change_password(self, info: Info, input: ChangePasswordInput) -> ChangePasswordPayload:
         context, viewer = info.context, info.context.writer()
-        checked = Checked()
-        checked.password(input.new_password, "newPassword")
-        checked.done()
+        rules = rules_of(input)
+        rules.password(input.new_password, "newPassword")
+        rules.done()
+        if kept := await context.kept(ChangePasswordPayload, input):
+            return kept  # the current password is the new one by now
         await confirm_password(context, viewer, input.current_password, "currentPassword")
         password_hash = await context.services.passwords.hash(input.new_password)
 
         async def work(session: Session) -> dict[str, UserRow]:
-            user = await users.update(session, viewer, viewer.id, {"password_hash": password_hash})
+            values = {"password_hash": password_hash}
+            user = await users.update(session, viewer, viewer.id, values, if_version=if_version(input))
             await tokens.revoke_sessions(session, viewer.id, but=viewer.token_id)
             return {"user": user}
 
@@ -195,10 +203,11 @@ class AccountMutation:
     @mutation("Delete the own account and all that it owns, for good.")
     async def delete_viewer(self, info: Info, input: DeleteViewerInput) -> DeleteViewerPayload:
         context, viewer = info.context, info.context.writer()
+        rules_of(input).done()
         await confirm_password(context, viewer, input.password, "password")
 
         async def work(session: Session) -> dict[str, UUID]:
-            return {"id": await users.delete(session, viewer, viewer.id)}
+            return {"id": await users.delete(session, viewer, viewer.id, if_version=if_version(input))}
 
         payload = await context.write(DeleteViewerPayload, input, work)
         context.services.forget_viewer(user_id=viewer.id)
@@ -222,10 +231,10 @@ async def verified(context: Context, email: str, password: str) -> UUID:
             seconds = round(wait.total_seconds())
             message = f"Too many attempts to sign in; try again in {seconds} s."
             raise LimitReached(message, code="SIGN_IN_THROTTLED", retry_after=wait)
-    account = await users.credentials(session, email)
+    account = await users.credentials(session, email) if storable(email) else None
     session.release()  # hashing takes its time, and the connection may serve others
     if not await context.services.passwords.verify(password, account.password_hash if account else None):
-        raise Invalid([Problem("WRONG_CREDENTIALS", "The address or the password is wrong.")])
+        raise wrong_credentials()
     assert account is not None
 
     async def forget(session: Session) -> None:
@@ -234,6 +243,10 @@ async def verified(context: Context, email: str, password: str) -> UUID:
     await session.transact(forget)
     id: UUID = account.id
     return id
+
+
+def wrong_credentials() -> Invalid:
+    return Invalid([Problem("WRONG_CREDENTIALS", "The address or the password is wrong.")])
 
 
 async def confirm_password(context: Context, viewer: Viewer, password: str, field: str) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from graph.errors import forbidden, unauthenticated
 from graph.execution.documents import Operation
 from graph.loaders import Loaders
 from persistence import idempotency, snapshots, tokens
+from persistence.errors import NotFound
 from persistence.passwords import Passwords
 from persistence.session import Session
 from persistence.settings import Settings
@@ -138,7 +140,7 @@ class Context:
         async def once(session: Session) -> tuple[Mapping[str, Any], bool]:
             earlier = await idempotency.claim(session, key)
             if earlier is not None:
-                return {part: snapshots.revive(value, text, name) for part, value in earlier.items()}, True
+                return revived(earlier, text, name), True
             answer = await work(session)
             await session.flush()
             kept = {part: snapshots.snapshot(value, text, name) for part, value in answer.items()}
@@ -149,8 +151,25 @@ class Context:
         self.loaders.clear()
         return payload(**answer, replayed=replayed)
 
+    async def kept(self, payload: Callable[..., P], input: Any) -> P | None:
+        """The kept answer to an earlier request with the input's key, for what must not be checked again."""
+        text: str | None = input.idempotency_key.value if input.idempotency_key else None
+        if text is None:
+            return None
+        name = payload.__name__
+        key = idempotency.key_of(self.writer().id, text, name, plain(input))
+        earlier = await self.session.transact(functools.partial(idempotency.kept, key=key))
+        return None if earlier is None else payload(**revived(earlier, text, name), replayed=True)
+
 
 Info = strawberry.Info[Context, None]
+
+
+def revived(answer: Mapping[str, Any], key: str, purpose: str) -> dict[str, Any]:
+    """The fields of a kept answer. Raises `NotFound` for one that was emptied by a purge."""
+    if not answer:
+        raise NotFound("answer: what the first request wrote was purged since", path=("idempotencyKey",))
+    return {part: snapshots.revive(value, key, purpose) for part, value in answer.items()}
 
 
 def plain(value: Any) -> Any:

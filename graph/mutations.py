@@ -9,8 +9,10 @@ import strawberry
 
 from graph.context import Info
 from graph.errors import UserError, user_errors
-from persistence.errors import DomainError, Invalid, NotFound, Problem
+from persistence import idempotency
+from persistence.errors import DomainError, NotFound
 from persistence.ids import parse_id
+from persistence.validation import Checked
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
@@ -71,14 +73,27 @@ def mutation(description: str, *, public: bool = False) -> Callable[[F], Any]:
     return decorate
 
 
-def client_id(given: "strawberry.Maybe[strawberry.ID]") -> UUID | None:
-    """The id that a client chose for what it creates. Raises `Invalid`."""
+def rules_of(input: Any) -> Checked:
+    """Collects the problems of an input, beginning with those of its `idempotencyKey`."""
+    rules = Checked()
+    if input.idempotency_key:
+        idempotency.check_key(rules, input.idempotency_key.value)
+    return rules
+
+
+def client_id(given: "strawberry.Maybe[strawberry.ID]", rules: Checked) -> UUID | None:
+    """The id that a client chose for what it creates."""
     if given is None:
         return None
     id = parse_id(given.value)
     if id is None:
-        raise Invalid([Problem("INVALID_ID", "id must be a UUID of 36 characters.", ("id",))])
+        rules.add("INVALID_ID", "id must be a UUID of 36 characters.", "id")
     return id
+
+
+def if_version(input: Any) -> int | None:
+    """The version that the input expects, if it says one."""
+    return input.if_version.value if input.if_version else None
 
 
 def existing_id(text: str, what: str, field: str = "id") -> UUID:

@@ -31,9 +31,11 @@ from graph.mutations import (
     client_id,
     existing_id,
     given,
+    if_version,
     mutation,
     optional,
     present,
+    rules_of,
 )
 from graph.node import Node, needs
 from graph.pagination import (
@@ -304,9 +306,10 @@ async def change(
     """Run a change of one task, which `input` names, and answer with the task."""
     viewer = info.context.writer()
 
+    rules_of(input).done()
+
     async def work(session: Session) -> dict[str, TaskRow]:
-        if_version = input.if_version.value if input.if_version else None
-        return {"task": await act(session, viewer, existing_id(input.id, "task"), if_version)}
+        return {"task": await act(session, viewer, existing_id(input.id, "task"), if_version(input))}
 
     return await info.context.write(payload, input, work)
 
@@ -315,11 +318,12 @@ async def change(
 class TaskMutation:
     @mutation("Make a task.")
     async def create_task(self, info: Info, input: CreateTaskInput) -> CreateTaskPayload:
-        viewer, values = info.context.writer(), present(input, FIELDS)
+        viewer, rules = info.context.writer(), rules_of(input)
+        id = client_id(input.id, rules)
+        values = tasks.checked(present(input, FIELDS), rules=rules)
         owner_id = existing_id(input.owner_id.value, "user", "ownerId") if input.owner_id else None
 
         async def work(session: Session) -> dict[str, TaskRow]:
-            id = client_id(input.id)
             return {"task": await tasks.create(session, viewer, id=id, owner_id=owner_id, **values)}
 
         return await info.context.write(CreateTaskPayload, input, work)
@@ -327,6 +331,8 @@ class TaskMutation:
     @mutation("Change a task.")
     async def update_task(self, info: Info, input: UpdateTaskInput) -> UpdateTaskPayload:
         values, tags = present(input, FIELDS), present(input, ("add_tags", "remove_tags"))
+        # What is wrong whatever the task is like; with its tags the task itself is checked again.
+        tasks.checked({"tags": [], **values}, **tags, rules=rules_of(input))
         act = functools.partial(tasks.update, given=values, **tags)
         return await change(info, UpdateTaskPayload, input, act)
 
@@ -351,7 +357,6 @@ class TaskMutation:
         viewer = info.context.writer()
 
         async def work(session: Session) -> dict[str, UUID]:
-            if_version = input.if_version.value if input.if_version else None
-            return {"id": await tasks.purge(session, viewer, existing_id(input.id, "task"), if_version)}
+            return {"id": await tasks.purge(session, viewer, existing_id(input.id, "task"), if_version(input))}
 
         return await info.context.write(PurgeTaskPayload, input, work)

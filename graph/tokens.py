@@ -7,7 +7,17 @@ import strawberry
 
 from graph.context import Info
 from graph.enums import described
-from graph.mutations import CLIENT_ID, IDEMPOTENCY_KEY, Payload, client_id, existing_id, given, mutation, optional
+from graph.mutations import (
+    CLIENT_ID,
+    IDEMPOTENCY_KEY,
+    Payload,
+    client_id,
+    existing_id,
+    given,
+    mutation,
+    optional,
+    rules_of,
+)
 from graph.node import Node, needs
 from graph.pagination import DIRECTION, NULLS, Direction, Nulls
 from persistence import tokens
@@ -88,16 +98,20 @@ class RevokeTokenPayload(Payload):
 class TokenMutation:
     @mutation("Make a token for a program or a script.")
     async def create_token(self, info: Info, input: CreateTokenInput) -> CreateTokenPayload:
-        viewer, secret = info.context.writer(), tokens.new_secret()
+        viewer, secret, rules = info.context.writer(), tokens.new_secret(), rules_of(input)
+        id = client_id(input.id, rules)
+        expires_at = input.expires_at.value if input.expires_at else None
+        if rules.problems:
+            tokens.checked(viewer, input.name, input.scopes, expires_at, rules)
 
         async def work(session: Session) -> dict[str, TokenRow | str]:
             token = await tokens.create(
                 session,
                 viewer,
-                id=client_id(input.id),
+                id=id,
                 name=input.name,
                 scopes=input.scopes,
-                expires_at=input.expires_at.value if input.expires_at else None,
+                expires_at=expires_at,
                 secret=secret,
             )
             return {"token": token, "secret": secret}
@@ -107,6 +121,7 @@ class TokenMutation:
     @mutation("Revoke a token: it is refused from now on. Revoking twice is no error.")
     async def revoke_token(self, info: Info, input: RevokeTokenInput) -> RevokeTokenPayload:
         viewer = info.context.writer()
+        rules_of(input).done()
 
         async def work(session: Session) -> dict[str, TokenRow]:
             return {"token": await tokens.revoke(session, viewer, existing_id(input.id, "token"))}

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import strawberry
@@ -19,9 +19,11 @@ from graph.mutations import (
     client_id,
     existing_id,
     given,
+    if_version,
     mutation,
     optional,
     present,
+    rules_of,
 )
 from graph.node import Node
 from graph.pagination import (
@@ -215,6 +217,16 @@ class DeleteUserInput:
     idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
 
 
+def new_account(input: Any, rules: Checked) -> dict[str, Any]:
+    """The values of an account to make, but for the password, which is only checked."""
+    rules.password(input.password)
+    return {
+        "email": rules.email(input.email),
+        "name": rules.name(input.name),
+        "time_zone": rules.time_zone(input.time_zone.value) if input.time_zone else "UTC",
+    }
+
+
 @strawberry.type(description="The new user.")
 class CreateUserPayload(Payload):
     user: User | None = strawberry.field(description="The user; null when there are errors.", default=None)
@@ -235,21 +247,17 @@ class UserMutation:
     @mutation("Make an account for somebody. For admins.")
     async def create_user(self, info: Info, input: CreateUserInput) -> CreateUserPayload:
         info.context.admin()
-        id, checked = client_id(input.id), Checked()
-        email, name = checked.email(input.email), checked.name(input.name)
-        checked.password(input.password)
-        zone = checked.time_zone(input.time_zone.value) if input.time_zone else "UTC"
-        checked.done()
+        rules = rules_of(input)
+        id, account = client_id(input.id, rules), new_account(input, rules)
+        rules.done()
         password_hash = await info.context.services.passwords.hash(input.password)
 
         async def work(session: Session) -> dict[str, UserRow]:
             user = await users.create(
                 session,
                 id=id,
-                email=email,
-                name=name,
                 password_hash=password_hash,
-                time_zone=zone,
+                **account,
                 role=input.role.value if input.role else Role.MEMBER,
             )
             return {"user": user}
@@ -259,16 +267,15 @@ class UserMutation:
     @mutation("Change somebody's account. For admins.")
     async def update_user(self, info: Info, input: UpdateUserInput) -> UpdateUserPayload:
         admin, id = info.context.admin(), existing_id(input.id, "user")
-        values = present(input, ("email", "name", "time_zone", "role"))
+        values, rules = present(input, ("email", "name", "time_zone", "role")), rules_of(input)
         if input.password:
-            checked = Checked()
-            checked.password(input.password.value)
-            checked.done()
+            rules.password(input.password.value)
+        users.checked(values, rules)
+        if input.password:
             values["password_hash"] = await info.context.services.passwords.hash(input.password.value)
 
         async def work(session: Session) -> dict[str, UserRow]:
-            version = input.if_version.value if input.if_version else None
-            user = await users.update(session, admin, id, values, if_version=version)
+            user = await users.update(session, admin, id, values, if_version=if_version(input))
             if "password_hash" in values:
                 await tokens.revoke_sessions(session, id)
             return {"user": user}
@@ -280,10 +287,10 @@ class UserMutation:
     @mutation("Delete somebody's account and all that it owns, for good. For admins.")
     async def delete_user(self, info: Info, input: DeleteUserInput) -> DeleteUserPayload:
         admin, id = info.context.admin(), existing_id(input.id, "user")
+        rules_of(input).done()
 
         async def work(session: Session) -> dict[str, UUID]:
-            version = input.if_version.value if input.if_version else None
-            return {"id": await users.delete(session, admin, id, if_version=version)}
+            return {"id": await users.delete(session, admin, id, if_version=if_version(input))}
 
         payload = await info.context.write(DeleteUserPayload, input, work)
         info.context.services.forget_viewer(user_id=id)

@@ -5,20 +5,20 @@ A client that got no answer sends the same key again: it gets the first answer, 
 
 import hashlib
 import hmac
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import orjson
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from persistence.errors import Invalid, KeyReused, Problem
+from persistence.errors import KeyReused
 from persistence.models import IdempotencyKey
-from persistence.validation import storable
+from persistence.validation import Checked, storable
 
 KEPT_FOR = timedelta(hours=24)
 KEY_MIN, KEY_MAX = 8, 255
@@ -35,12 +35,18 @@ class Key:
 
 def key_of(scope_id: UUID, key: str, mutation: str, given: Mapping[str, Any]) -> Key:
     """The key with a hash of the mutation and its input. Raises `Invalid`."""
-    if not KEY_MIN <= len(key) <= KEY_MAX or not storable(key):
-        message = f"An idempotency key has {KEY_MIN} to {KEY_MAX} characters; a new UUID is a good one."
-        raise Invalid([Problem("INVALID_KEY", message, ("idempotencyKey",))])
-    canonical = orjson.dumps([mutation, given], option=orjson.OPT_SORT_KEYS, default=str)
+    rules = Checked()
+    check_key(rules, key)
+    rules.done()
+    canonical = json.dumps([mutation, given], sort_keys=True, default=str).encode()
     # Keyed with what is not stored, so that a password in the input cannot be guessed from the hash.
     return Key(scope_id, hashlib.sha256(key.encode()).digest(), hmac.digest(key.encode(), canonical, "sha256"))
+
+
+def check_key(rules: Checked, key: str) -> None:
+    if not KEY_MIN <= len(key) <= KEY_MAX or not storable(key):
+        message = f"An idempotency key has {KEY_MIN} to {KEY_MAX} characters; a new UUID is a good one."
+        rules.add("INVALID_KEY", message, "idempotencyKey")
 
 
 def anonymous(name: str) -> UUID:
@@ -63,7 +69,18 @@ async def claim(session: AsyncSession, key: Key) -> dict[str, Any] | None:
     )
     if claimed is not None:
         return None
-    row = (await session.execute(select(IdempotencyKey.input_hash, IdempotencyKey.answer).where(*_is(key)))).one()
+    return await kept(session, key)
+
+
+async def kept(session: AsyncSession, key: Key) -> dict[str, Any] | None:
+    """The answer that the key has had before, empty where its content was purged; None: it had none.
+
+    Raises `KeyReused` when the input differs.
+    """
+    found = select(IdempotencyKey.input_hash, IdempotencyKey.answer).where(*_is(key))
+    row = (await session.execute(found.where(IdempotencyKey.created_at >= func.now() - KEPT_FOR))).one_or_none()
+    if row is None:
+        return None
     if not hmac.compare_digest(row.input_hash, key.input_hash):
         raise KeyReused
     answer: dict[str, Any] = row.answer or {}
@@ -86,9 +103,11 @@ async def forget_answers_of(session: AsyncSession, scope_id: UUID) -> None:
 
 
 async def forget_answers_with(session: AsyncSession, scope_ids: Collection[UUID], field: str, entity_id: UUID) -> None:
-    """Delete the answers that show an entity, for its purge."""
+    """Empty the answers that show an entity, for its purge. The keys stay: a late retry must not make it again."""
     shown = IdempotencyKey.answer[field]["id"].as_string() == str(entity_id)
-    await session.execute(delete(IdempotencyKey).where(IdempotencyKey.scope_id.in_(scope_ids), shown))
+    await session.execute(
+        update(IdempotencyKey).where(IdempotencyKey.scope_id.in_(scope_ids), shown).values(answer=null())
+    )
 
 
 def _is(key: Key) -> tuple[Any, ...]:

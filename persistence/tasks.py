@@ -174,10 +174,14 @@ async def purge(session: Session, viewer: Viewer, id: UUID, if_version: int | No
 
 
 def checked(
-    given: Mapping[str, Any], *, add_tags: Sequence[str] = (), remove_tags: Sequence[str] = ()
+    given: Mapping[str, Any],
+    *,
+    add_tags: Sequence[str] = (),
+    remove_tags: Sequence[str] = (),
+    rules: Checked | None = None,
 ) -> dict[str, Any]:
-    """The values as they are stored. Raises `Invalid` with every problem."""
-    rules, values = Checked(), dict(given)
+    """The values as they are stored. Raises `Invalid` with every problem, those that `rules` has found before too."""
+    rules, values = rules or Checked(), dict(given)
     if "title" in values:
         values["title"] = rules.text(values["title"], "title", at_least=1, at_most=TITLE_MAX)
     if "description" in values:

@@ -92,17 +92,7 @@ async def create(
     secret: str,
 ) -> Token:
     """A personal token of the viewer, which may not reach further than the token that asks for it."""
-    checked = Checked()
-    name = checked.name(name)
-    if expires_at is not None:
-        checked.future(expires_at, "expiresAt", datetime.now(UTC))
-    if not scopes:
-        checked.add("TOO_FEW", "A token has at least one scope.", "scopes")
-    for index, scope in enumerate(scopes):
-        if scope not in viewer.scopes:
-            message = f"Your own token does not have the scope {scope.name}."
-            checked.add("SCOPE_NOT_HELD", message, "scopes", index)
-    checked.done()
+    name = checked(viewer, name, scopes, expires_at)
     return await issue(
         session,
         viewer.id,
@@ -113,6 +103,28 @@ async def create(
         expires_at=expires_at,
         id=id,
     )
+
+
+def checked(
+    viewer: Viewer,
+    name: str,
+    scopes: Sequence[Scope],
+    expires_at: datetime | None,
+    rules: Checked | None = None,
+) -> str:
+    """The name as it is stored. Raises `Invalid` with every problem, those that `rules` has found before too."""
+    rules = rules or Checked()
+    name = rules.name(name)
+    if expires_at is not None:
+        rules.future(expires_at, "expiresAt", datetime.now(UTC))
+    if not scopes:
+        rules.add("TOO_FEW", "A token has at least one scope.", "scopes")
+    for index, scope in enumerate(scopes):
+        if scope not in viewer.scopes:
+            message = f"Your own token does not have the scope {scope.name}."
+            rules.add("SCOPE_NOT_HELD", message, "scopes", index)
+    rules.done()
+    return name
 
 
 async def revoke(session: Session, viewer: Viewer, id: UUID) -> Token:

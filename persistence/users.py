@@ -87,6 +87,16 @@ async def create(
     return user
 
 
+async def keep_an_admin(session: Session, user: User, *path: str) -> None:
+    """Nobody may be locked out of the administration for good. Raises `Conflict` where this is the last admin."""
+    if user.role is not Role.ADMIN:
+        return
+    admins = select(User.id).where(User.role == Role.ADMIN).order_by(User.id).with_for_update()
+    if len((await session.scalars(admins)).all()) == 1:
+        message = "This is the last admin; make somebody else an admin first."
+        raise Conflict(message, code="LAST_ADMIN", path=path, current=user)
+
+
 def email_taken() -> Conflict:
     return Conflict("There is an account with this address already.", code="EMAIL_TAKEN", path=("email",))
 
@@ -113,12 +123,9 @@ async def update(
 ) -> User:
     """Edit a user; `given` holds the fields to change (email, name, time_zone, role, password_hash)."""
     user = await for_update(session, viewer, id, if_version)
-    checked = Checked()
-    values = dict(given)
-    for field, check in (("email", checked.email), ("name", checked.name), ("time_zone", checked.time_zone)):
-        if field in values:
-            values[field] = check(values[field])
-    checked.done()
+    values = checked(given)
+    if values.get("role", Role.ADMIN) is not Role.ADMIN:
+        await keep_an_admin(session, user, "role")
     if "email" in values and values["email"] != user.email:
         taken = await session.scalar(select(User.id).where(User.email == values["email"]))
         if taken is not None:
@@ -128,11 +135,23 @@ async def update(
     return user
 
 
+def checked(given: Mapping[str, Any], rules: Checked | None = None) -> dict[str, Any]:
+    """The values as they are stored. Raises `Invalid` with every problem, those that `rules` has found before too."""
+    rules, values = rules or Checked(), dict(given)
+    for field, check in (("email", rules.email), ("name", rules.name), ("time_zone", rules.time_zone)):
+        if field in values:
+            values[field] = check(values[field])
+    rules.done()
+    return values
+
+
 async def delete(session: Session, viewer: Viewer, id: UUID, *, if_version: int | None = None) -> UUID:
     """Delete an account and all it owns. The log keeps that these things were, and forgets what they were."""
     user = await for_update(session, viewer, id, if_version)
+    await keep_an_admin(session, user)
     await session.delete(user)
     await changes.purge_owned(session, user.id, viewer.id)
     await session.flush()
     await idempotency.forget_answers_of(session, user.id)
+    await idempotency.forget_answers_with(session, {viewer.id, idempotency.anonymous(user.email)}, "user", user.id)
     return user.id
