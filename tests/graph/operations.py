@@ -1,0 +1,71 @@
+"""The operations that the tests of the API send, named once: they are also the corpus for comparing executors."""
+
+from typing import Any
+
+from tests.conftest import Account, Api
+
+ERRORS = """errors { __typename code message path
+    ... on ConflictError { currentVersion current { id title version } currentNode { __typename id } }
+    ... on LimitError { retryAfter } }"""
+TASK = """{ id title description status completed priority tags dueAt overdue completedAt version
+    createdAt updatedAt deletedAt owner { id name } }"""
+USER = "{ id email name timeZone role version createdAt updatedAt }"
+TOKEN = "{ id name kind scopes prefix expiresAt revokedAt lastUsedAt createdAt isExpired }"
+
+
+def mutation(name: str, fields: str) -> str:
+    """The document of a mutation that takes `$input` and asks for everything."""
+    kind = name[0].upper() + name[1:]
+    return f"mutation {kind}($input: {kind}Input!) {{ {name}(input: $input) {{ {fields} replayed {ERRORS} }} }}"
+
+
+MUTATIONS = {
+    "signUp": f"user {USER} token {TOKEN} secret",
+    "signIn": f"user {USER} token {TOKEN} secret",
+    "signOut": f"token {TOKEN}",
+    "updateViewer": f"user {USER}",
+    "changePassword": f"user {USER}",
+    "deleteViewer": "id",
+    "createToken": f"token {TOKEN} secret",
+    "revokeToken": f"token {TOKEN}",
+    "createUser": f"user {USER}",
+    "updateUser": f"user {USER}",
+    "deleteUser": "id",
+    "createTask": f"task {TASK}",
+    "updateTask": f"task {TASK}",
+    "completeTask": f"task {TASK}",
+    "reopenTask": f"task {TASK}",
+    "deleteTask": f"task {TASK}",
+    "restoreTask": f"task {TASK}",
+    "purgeTask": "id",
+}
+DOCUMENTS = {name: mutation(name, fields) for name, fields in MUTATIONS.items()}
+
+
+async def write(api: Api, name: str, account: Account | None, **given: Any) -> Any:
+    """The payload of a mutation, errors included."""
+    return (await api(DOCUMENTS[name], account, input=given))[name]
+
+
+async def done(api: Api, name: str, account: Account | None, **given: Any) -> Any:
+    """The payload of a mutation that must succeed."""
+    payload = await write(api, name, account, **given)
+    assert payload["errors"] == [], payload["errors"]
+    return payload
+
+
+async def new_task(api: Api, account: Account, **given: Any) -> Any:
+    """A task, made through the API."""
+    return (await done(api, "createTask", account, **{"title": "Write", **given}))["task"]
+
+
+def problems(payload: Any) -> list[tuple[str, str, str]]:
+    """A payload's errors as (type, code, path)."""
+    return [(error["__typename"], error["code"], ".".join(error["path"])) for error in payload["errors"]]
+
+
+async def refused(api: Api, query: str, account: Account | None = None, **variables: Any) -> Any:
+    """The code of the one top-level error of an operation."""
+    answer = await api.run(query, account, **variables)
+    [error] = answer.errors
+    return (error.extensions or {})["code"]
