@@ -173,7 +173,7 @@ class Socket:
             return
         reason = closing.reason.encode()[:MAX_REASON].decode(errors="ignore")
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
+            async with asyncio.timeout(min(CLOSE_SECONDS, self.options.send_timeout)):
                 await self._send_message({"type": "websocket.close", "code": closing.code, "reason": reason})
         except (TimeoutError, OSError):
             return

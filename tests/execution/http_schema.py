@@ -83,7 +83,8 @@ class ItemConnection:
 
 
 def connection(first: int | None, last: int | None) -> ItemConnection:
-    items = [Item(id=n) for n in range(first or last or PAGE)]
+    size = first if first is not None else last if last is not None else PAGE
+    items = [Item(id=n) for n in range(size)]
     return ItemConnection(
         nodes=items, edges=[ItemEdge(cursor=str(item.id), node=item) for item in items], page_info=PageInfo()
     )
