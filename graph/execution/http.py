@@ -5,6 +5,7 @@ Follows the first edition (September 2026) of the GraphQL over HTTP specificatio
 - A client that does not name `application/graphql-response+json` in its Accept header gets `application/json` for
   answers with data, always with 200; what failed as a whole has its status and the newer media type in either case.
 - A body that is no JSON object is answered 400 like one that is no JSON, instead of 422.
+- A client that stops sending its body gets a 408, one that sends too much a 413.
 - What an operation may not do before it starts (limits, cost) is 400, a spent budget 429, a timeout 504.
 - Requests in `application/json` only, no content encodings: nothing a foreign page could send without a preflight.
   GET executes queries only, which change nothing, and no cookie says who is asking.
@@ -170,7 +171,13 @@ class GraphQLEndpoint:
                 raise bad_request(problem, 415, Accept_Post=JSON)
             if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
                 raise bad_request("The request body must not be compressed", 415, Accept_Encoding="identity")
-            return from_json(await self._body(receive, head))
+            try:
+                async with asyncio.timeout(self.options.timeout):
+                    body = await self._body(receive, head)
+            except TimeoutError:
+                message = f"The request body did not arrive within {self.options.timeout:g} s"
+                raise bad_request(message, 408, Connection="close") from None
+            return from_json(body)
         if method in ("GET", "HEAD"):
             query_string: bytes = scope["query_string"]
             if len(query_string) > self.options.max_body:
