@@ -48,20 +48,8 @@ def is_unreachable(error: BaseException) -> bool:
         driver_error = getattr(error.orig, "__cause__", None)
         return error.connection_invalidated or (driver_error is not None and is_unreachable(driver_error))
     if isinstance(error, asyncpg.InterfaceError):
-        # Also raised for values that cannot be sent, and for a connection that is busy.
-        return "closed" in str(error) and not isinstance(error, ValueError)
+        return "closed" in str(error)  # it is also raised for a connection that is busy, which is a bug here
     return isinstance(error, UNREACHABLE)
-
-
-def is_refused_value(error: BaseException) -> bool:
-    """Whether an error means that the database, or the driver before it, refuses a value: too large, too long."""
-    if isinstance(error, DBAPIError):
-        driver_error = getattr(error.orig, "__cause__", None)
-        return driver_error is not None and is_refused_value(driver_error)
-    # The driver has two classes DataError: the server's, and its own, which is not exported.
-    return isinstance(error, asyncpg.DataError) or (
-        isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
-    )
 
 
 def connect_url(text_url: str) -> tuple[URL, dict[str, Any]]:
