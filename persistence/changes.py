@@ -13,6 +13,7 @@ from sqlalchemy import event, func, insert, inspect, literal, null, select, upda
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, UOWTransaction
 from sqlalchemy.orm import Session as SyncSession
+from sqlalchemy.sql.schema import CallableColumnDefault, ScalarElementColumnDefault
 
 from persistence.ids import new_id
 from persistence.models import Action, Base, Change, Task, Token, User
@@ -65,6 +66,7 @@ def record(session: SyncSession, flush: UOWTransaction, instances: Any) -> None:
     entries = []
     for row in session.new:
         if type(row) in OWNER:
+            set_defaults(row)
             values = {name: plain(getattr(row, name)) for name in logged(row)}
             created = {name: [None, value] for name, value in values.items() if value not in (None, [], "")}
             entries.append(entry(row, actor_id, Action.CREATED, created))
@@ -79,6 +81,17 @@ def record(session: SyncSession, flush: UOWTransaction, instances: Any) -> None:
     purged = [row for row in session.deleted if type(row) in OWNER]
     entries += [entry(row, actor_id, Action.PURGED, None) for row in purged]
     session.add_all(entries)
+
+
+def set_defaults(row: Base) -> None:
+    """Give a new row the defaults of its columns now; its INSERT would, but the log is written before that."""
+    for column in inspect(row).mapper.columns:
+        if getattr(row, column.key) is None:
+            match column.default:
+                case ScalarElementColumnDefault(arg=value):
+                    setattr(row, column.key, value)
+                case CallableColumnDefault(arg=make):
+                    setattr(row, column.key, make(None))  # type: ignore[arg-type]  # SQLAlchemy lets it ignore its context
 
 
 def differences(row: Base) -> dict[str, Any]:
