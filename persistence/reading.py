@@ -56,7 +56,8 @@ def record_class(entity: str, columns: Mapping[str, TypeEngine[Any]]) -> type[as
 def reader(position: int, kind: TypeEngine[Any]) -> Callable[[Any], Any]:
     """What reads one column of a record, with the result processing of its type where it has one."""
     get = itemgetter(position)
-    if isinstance(kind, (Enum, Float)):  # a float comes as a float; its processor wants the driver's type number
+    inner = kind.item_type if isinstance(kind, ARRAY) else kind
+    if isinstance(inner, (Enum, Float)):  # a float comes as a float; its processor wants the driver's type number
         return get
     process = kind.dialect_impl(DIALECT).result_processor(DIALECT, None)
     if process is None:
