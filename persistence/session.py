@@ -9,13 +9,13 @@ from uuid import UUID
 
 import asyncpg
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, event
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.util import greenlet_spawn
 
 from persistence.constraints import violated
-from persistence.engine import is_unreachable
+from persistence.engine import FAILURES, is_unreachable
 from persistence.reading import Row, Statement
 
 T = TypeVar("T")
@@ -106,14 +106,16 @@ class Session(AsyncSession):
         except Exception as error:
             if not is_unreachable(error):
                 raise
-            await self._discard_reader()
+            await self._discard_reader(error)
         self._reader = await self._engine.raw_connection()
         return await _records(self._reader, statement, arguments)
 
-    async def _discard_reader(self) -> None:
+    async def _discard_reader(self, error: Exception) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
-            await greenlet_spawn(reader.invalidate)
+            # The others in the pool are as old and most likely broken too: none is used again, which
+            # is what SQLAlchemy does when it meets a broken connection itself.
+            await greenlet_spawn(self._engine.sync_engine.pool._invalidate, reader, error)
             await greenlet_spawn(reader.close)
 
     def release(self) -> None:
@@ -150,18 +152,19 @@ class Session(AsyncSession):
 
     async def _attempt(self, work: Callable[["Session"], Awaitable[T]]) -> T:
         self.expunge_all()
+        await self.begin()  # opens no connection yet, but from here on a read belongs to the transaction
         try:
             result = await work(self)
             await self.flush()
         except BaseException:
             self.expunge_all()  # a row that an error shows stays readable
-            with suppress(DBAPIError, OSError):
+            with suppress(*FAILURES):
                 await self.rollback()
             raise
         try:
             await self.commit()
-        except DBAPIError as error:
-            with suppress(DBAPIError, OSError):
+        except Exception as error:
+            with suppress(*FAILURES):
                 await self.rollback()
             if is_unreachable(error):
                 raise UnknownOutcome from error

@@ -64,19 +64,25 @@ async def broken_constraint(statement: Awaitable[object]) -> str:
 
 
 @pytest.fixture
-async def own_settings(settings: Settings, new_database: Callable[[], str]) -> Settings:
-    """Settings with a migrated database that only this test uses."""
-    url = await asyncio.to_thread(new_database)
-    await asyncio.to_thread(migrations.upgrade, url)
-    return dataclasses.replace(settings, database_url=url)
+async def own_engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
+    """An engine with a pool that only this test uses."""
+    engine = create_engine(settings)
+    yield engine
+    await engine.dispose()
 
 
 @pytest.fixture
-async def own_engine(own_settings: Settings) -> AsyncIterator[AsyncEngine]:
-    """An engine with a pool and a database that only this test uses."""
-    engine = create_engine(own_settings)
+async def own_database(settings: Settings, new_database: Callable[[], str]) -> AsyncIterator[AsyncEngine]:
+    """An engine of a migrated database that only this test uses."""
+    url = await asyncio.to_thread(new_database)
+    await asyncio.to_thread(migrations.upgrade, url)
+    engine = create_engine(dataclasses.replace(settings, database_url=url))
     yield engine
     await engine.dispose()
+
+
+def url_of(engine: AsyncEngine) -> str:
+    return engine.url.render_as_string(hide_password=False)
 
 
 async def backends(engine: AsyncEngine) -> list[int]:
