@@ -29,8 +29,10 @@ class Base(DeclarativeBase):
         datetime: DateTime(timezone=True),
         UUID: Uuid(),
         list[str]: ARRAY(Text),
-        dict[str, Any]: JSONB,
+        dict[str, Any]: JSONB(none_as_null=True),
     }
+    # The database's clock comes back with the INSERT or UPDATE itself: nothing can be loaded later.
+    __mapper_args__: Any = {"eager_defaults": True}
     __entity__: ClassVar[str]
     __private__: ClassVar[frozenset[str]] = frozenset()
     """Columns whose values never enter the change log or an answer."""
@@ -68,8 +70,7 @@ class Versioned:
 
     @declared_attr.directive
     def __mapper_args__(cls) -> dict[str, Any]:
-        # eager_defaults: the database's clock comes back with the UPDATE itself.
-        return {"version_id_col": cls.version, "eager_defaults": True}
+        return {**Base.__mapper_args__, "version_id_col": cls.version}
 
 
 class SoftDeleted:
