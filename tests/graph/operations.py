@@ -2,6 +2,11 @@
 
 from typing import Any
 
+from starlette.requests import HTTPConnection
+
+from graph.context import operation_context
+from graph.execution.errors import RequestError
+from persistence.viewer import Viewer
 from tests.conftest import Account, Api
 
 ERRORS = """errors { __typename code message path
@@ -13,7 +18,7 @@ USER = "{ id email name timeZone role version createdAt updatedAt }"
 TOKEN = "{ id name kind scopes prefix expiresAt revokedAt lastUsedAt createdAt isExpired }"
 
 
-def mutation(name: str, fields: str) -> str:
+def document(name: str, fields: str) -> str:
     """The document of a mutation that takes `$input` and asks for everything."""
     kind = name[0].upper() + name[1:]
     return f"mutation {kind}($input: {kind}Input!) {{ {name}(input: $input) {{ {fields} replayed {ERRORS} }} }}"
@@ -39,22 +44,22 @@ MUTATIONS = {
     "restoreTask": f"task {TASK}",
     "purgeTask": "id",
 }
-DOCUMENTS = {name: mutation(name, fields) for name, fields in MUTATIONS.items()}
+DOCUMENTS = {name: document(name, fields) for name, fields in MUTATIONS.items()}
 
 
-async def write(api: Api, name: str, account: Account | None, **given: Any) -> Any:
+async def write(api: Api, mutation: str, account: Account | None, /, **given: Any) -> Any:
     """The payload of a mutation, errors included."""
-    return (await api(DOCUMENTS[name], account, input=given))[name]
+    return (await api(DOCUMENTS[mutation], account, input=given))[mutation]
 
 
-async def done(api: Api, name: str, account: Account | None, **given: Any) -> Any:
+async def done(api: Api, mutation: str, account: Account | None, /, **given: Any) -> Any:
     """The payload of a mutation that must succeed."""
-    payload = await write(api, name, account, **given)
+    payload = await write(api, mutation, account, **given)
     assert payload["errors"] == [], payload["errors"]
     return payload
 
 
-async def new_task(api: Api, account: Account, **given: Any) -> Any:
+async def new_task(api: Api, account: Account, /, **given: Any) -> Any:
     """A task, made through the API."""
     return (await done(api, "createTask", account, **{"title": "Write", **given}))["task"]
 
@@ -64,8 +69,31 @@ def problems(payload: Any) -> list[tuple[str, str, str]]:
     return [(error["__typename"], error["code"], ".".join(error["path"])) for error in payload["errors"]]
 
 
-async def refused(api: Api, query: str, account: Account | None = None, **variables: Any) -> Any:
+async def refused(api: Api, query: str, account: Account | None = None, /, **variables: Any) -> Any:
     """The code of the one top-level error of an operation."""
     answer = await api.run(query, account, **variables)
     [error] = answer.errors
     return (error.extensions or {})["code"]
+
+
+def connection(secret: str | None = None, address: str = "127.0.0.1") -> HTTPConnection:
+    """A request as the endpoint sees it, with a bearer token."""
+    headers = [] if secret is None else [(b"authorization", f"Bearer {secret}".encode())]
+    return HTTPConnection({"type": "http", "headers": headers, "client": (address, 1)})
+
+
+async def holder(api: Api, secret: str) -> Viewer | None:
+    """Who holds a secret now, or None where it is refused."""
+    try:
+        async with operation_context(api.services, connection(secret), None) as context:
+            return context.viewer
+    except RequestError as error:
+        assert (error.code, error.status) == ("UNAUTHENTICATED", 401)
+        return None
+
+
+async def bearer(api: Api, payload: Any) -> Account:
+    """The account that a payload of signing in opened."""
+    viewer = await holder(api, payload["secret"])
+    assert viewer is not None
+    return Account(viewer.id, payload["user"]["email"], viewer, payload["secret"])

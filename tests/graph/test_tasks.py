@@ -62,7 +62,7 @@ async def test_a_task_is_read_back_as_it_was_created(api: Api, account: Account)
     task = await new_task(
         api,
         account,
-        title="A\tb – \U0001f600",
+        title="A\tb \u2013 \U0001f600",
         description="  # kept  \n",
         status="IN_PROGRESS",
         priority="URGENT",
@@ -605,7 +605,7 @@ async def test_mutations_of_one_operation_run_one_after_another(api: Api, accoun
         """mutation Chain($id: ID!) {
             a: updateTask(input: {id: $id, ifVersion: 1, title: "a"}) { task { title version } errors { code } }
             b: updateTask(input: {id: $id, ifVersion: 1, title: "b"}) { task { title version } errors { code } }
-            c: updateTask(input: {id: $id, ifVersion: 2, title: "c"}) { task { title version owner { name } } errors { code } }
+            c: updateTask(input: {id: $id, ifVersion: 2, title: "c"}) { task { title version owner { name } } }
         }""",
         account,
         id=task["id"],
