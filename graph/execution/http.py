@@ -124,19 +124,20 @@ class GraphQLEndpoint:
         scope.setdefault("state", {})["request_id"] = request_id
         record = OperationRecord("http", request_id)
         context: Any = None
-        media = preferred(head.accept)
+        media = preferred(head.accept, page=scope["method"] in ("GET", "HEAD"))
         try:
-            if media is HTML and scope["method"] in ("GET", "HEAD"):
+            if media is HTML:
                 response = self.host.page(Request(scope, receive))
                 if response is not None:
                     response.headers["vary"] = "Accept"
                     await response(scope, receive, send)
                     return
+                media = preferred(head.accept, page=False)
             if scope["method"] == "OPTIONS":
                 await self._options(scope, head, send)
                 return
             parameters = await self._parameters(scope, receive, head)
-            if media is None or media is HTML:
+            if media is None:
                 raise bad_request(f"The answer is {GRAPHQL_RESPONSE} or {JSON}; accept one of them", 406)
             prepared = self.service.prepare(parameters, record)
             kind = prepared.operation.kind
@@ -149,7 +150,7 @@ class GraphQLEndpoint:
         except Refused as refused:
             result = refused.result
         except RequestError as error:
-            result = Result(errors=[error])
+            result = Result(errors=[error.with_traceback(None)])
         except Stopped as stopped:
             record.stopped = stopped.reason
             if stopped.reason == "disconnect":
@@ -235,9 +236,7 @@ class GraphQLEndpoint:
         headers.append(VARY if not self.options.allowed_origins else VARY_ORIGIN)
         if scope["method"] != "POST" or status != 200:
             headers.append(NO_STORE)
-        for name, value in extra.items():
-            if name.lower() != "cache-control":
-                headers.append((name.lower().encode(), value.encode()))
+        headers += [(name.lower().encode(), value.encode()) for name, value in extra.items()]
         if head.origin is not None:
             headers += self._cors(head.origin)
         minimum = self.options.gzip_minimum

@@ -44,11 +44,12 @@ TOKEN = re.compile(
 class Limits:
     """What a document may contain at most.
 
-    All but `tokens` and `operations` are per operation and count what fragments bring in, as often as they are
-    spread; duplicates count. Below `__schema` and `__type` the field `ofType`, which only unwraps a type, adds
-    nothing to the depth, so that the introspection query of common tools has a depth of 7.
+    All but `characters`, `tokens` and `operations` are per operation and count what fragments bring in, as often as
+    they are spread; duplicates count. Below `__schema` and `__type` the field `ofType`, which only unwraps a type, adds
+    nothing to the depth, so that the introspection query of common tools has a depth of 6.
     """
 
+    characters: int = 200_000
     tokens: int = 2_000
     operations: int = 10
     depth: int = 12
@@ -61,9 +62,11 @@ class Limits:
 
 
 def token_check(limits: Limits) -> Callable[[str], None]:
-    """A check of texts for `Documents(check=...)`: refuses more tokens than allowed before the parser sees them."""
+    """A check of texts for `Documents(check=...)`: refuses what is too long before the parser sees it."""
 
     def check(text: str) -> None:
+        if len(text) > limits.characters:
+            raise _exceeded("characters", limits.characters, len(text))
         if len(text) <= limits.tokens:  # a token has at least one character
             return
         actual = count_tokens(text)
@@ -232,6 +235,7 @@ def _own(definition: OperationDefinitionNode | FragmentDefinitionNode) -> Counts
 
 
 LABELS = {
+    "characters": "The document has {} characters",
     "tokens": "The document has {} tokens",
     "operations": "The document has {} operations",
     "depth": "The operation is {} fields deep",

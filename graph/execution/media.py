@@ -59,8 +59,8 @@ def _media_type(text: str) -> tuple[str, dict[str, str]] | None:
     return name.strip().lower(), parameters
 
 
-def preferred(header: bytes | None) -> str | None:
-    """The media type of the answer that an Accept header asks for: one of the three above, or None for a 406.
+def preferred(header: bytes | None, page: bool = False) -> str | None:
+    """The media type of the answer that an Accept header asks for, or None for a 406; HTML only for a `page`.
 
     The highest quality wins, then the order in the header. A wildcard stands for `application/json`, since nobody who
     asks for "anything" said that they know the newer type and the status codes that come with it.
@@ -68,12 +68,12 @@ def preferred(header: bytes | None) -> str | None:
     if header is None or header == b"*/*":
         return JSON
     if len(header) > REMEMBERED_LENGTH:
-        return _preferred.__wrapped__(header)
-    return _preferred(header)
+        return _preferred.__wrapped__(header, page)
+    return _preferred(header, page)
 
 
 @lru_cache(256)
-def _preferred(header: bytes) -> str | None:
+def _preferred(header: bytes, page: bool) -> str | None:
     ranges: dict[str, tuple[float, int]] = {}
     for position, item in enumerate(_items(header.decode("latin-1"))):
         parsed = _media_type(item)
@@ -91,7 +91,7 @@ def _preferred(header: bytes) -> str | None:
         (HTML, ("text/*",)),
     ):
         found = next((ranges[key] for key in (name, *wildcards) if key in ranges), None)
-        if found is not None and found[0] > 0:
+        if found is not None and found[0] > 0 and (page or name is not HTML):
             candidates.append((found, name))
     if candidates:
         return max(candidates)[1]

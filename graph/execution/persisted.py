@@ -92,9 +92,7 @@ class PersistedDocuments:
         if text is None:
             if known is None:
                 # The exact words that Apollo's clients look for before they send the text.
-                raise RequestError(
-                    "PersistedQueryNotFound", NOT_FOUND, status=400, headers={"Cache-Control": "no-store"}
-                )
+                raise RequestError("PersistedQueryNotFound", NOT_FOUND, status=400)
             if identifier in self._added:
                 self._added.move_to_end(identifier)
             return known, identifier

@@ -109,7 +109,8 @@ class Service:
                     result = await self.engine.execute(prepared.operation, prepared.variables, context)
                 self.report_cost(prepared, balance, result)
         except RequestError as error:
-            result = Result(errors=[error])
+            # A kept traceback would keep the frames of the request, and the error with them, in a cycle.
+            result = Result(errors=[error.with_traceback(None)])
         except Exception as error:  # whatever the application's context does wrong is masked like a resolver's bug
             result = self.failure(error)
         return result, context

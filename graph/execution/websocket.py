@@ -267,8 +267,12 @@ class Socket:
         if identifier in self.operations:
             raise Closing(DUPLICATE, f"Subscriber for {identifier} already exists")
         self._count += 1
+        record = OperationRecord("websocket", f"{self.identifier}-{self._count:x}")
         allowed, actual = self.options.max_subscriptions, len(self.operations) + len(self._ending) + 1
-        work = self._refuse(identifier, allowed, actual) if actual > allowed else self._operate(identifier, parameters)
+        if actual > allowed:
+            work = self._refuse(identifier, allowed, actual)
+        else:
+            work = self._operate(identifier, parameters, record)
         self.operations[identifier] = asyncio.create_task(work)
 
     def _on_complete(self, identifier: str) -> None:
@@ -285,10 +289,9 @@ class Socket:
         error = RequestError(message, LIMIT_EXCEEDED, limit="subscriptions", allowed=allowed, actual=actual)
         await self._finish(identifier, [error])
 
-    async def _operate(self, identifier: str, parameters: Parameters) -> None:
+    async def _operate(self, identifier: str, parameters: Parameters, record: OperationRecord) -> None:
         """Run one operation to its end and tell the client. Only cancellation is raised."""
         started = perf_counter()
-        record = OperationRecord("websocket", f"{self.identifier}-{self._count:x}")
         context = None
         try:
             prepared = self.service.prepare(parameters, record)

@@ -274,6 +274,16 @@ async def test_a_compressed_request_is_415() -> None:
     assert response.headers["accept-encoding"] == "identity"
 
 
+async def test_an_application_without_a_page_answers_browsers_in_json() -> None:
+    application = Application()
+    application.page = lambda request: None  # type: ignore[method-assign]
+    async with application.client() as client:
+        for accept, status in (("text/html, */*;q=0.8", 200), ("text/html", 406)):
+            get = await client.get("/graphql", params={"query": "{ hello }"}, headers={"accept": accept})
+            post = await client.post("/graphql", json={"query": "{ hello }"}, headers={"accept": accept})
+            assert (get.status_code, post.status_code) == (status, status)
+
+
 async def test_large_answers_are_compressed_for_those_who_take_it() -> None:
     async with Application().client() as client:
         for size, encodings, compressed in (

@@ -9,7 +9,9 @@ from graph.execution.documents import Documents
 from graph.execution.limits import Limits, check, count_tokens, counted, limit_rule, token_check
 from tests.execution.http_schema import schema
 
-WIDE = Limits(tokens=10**9, depth=10**9, root_fields=10**9, aliases=10**9, directives=10**9, overlaps=10**9)
+WIDE = Limits(
+    characters=10**9, tokens=10**9, depth=10**9, root_fields=10**9, aliases=10**9, directives=10**9, overlaps=10**9
+)
 
 
 def refusal(query: str, limits: Limits) -> dict[str, Any] | None:
@@ -27,6 +29,7 @@ def refusal(query: str, limits: Limits) -> dict[str, Any] | None:
 @pytest.mark.parametrize(
     ("limits", "allowed", "refused", "actual"),
     [
+        ({"characters": 9}, "{ hello }", "{ hello  }", 10),
         ({"tokens": 5}, "{ a: hello }", "{ a: hello b }", 6),
         ({"operations": 2}, "query A { hello } query B { hello }", "query A{hello} query B{hello} query C{hello}", 3),
         ({"depth": 2}, "{ item(id: 1) { id } }", "{ item(id: 1) { parent { id } } }", 3),
