@@ -1,0 +1,546 @@
+"""`./run` and its commands, with real processes."""
+
+import asyncio
+import contextlib
+import http.client
+import importlib.machinery
+import importlib.util
+import json
+import os
+import pwd
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from graph import snapshot
+from graph.cli import main
+from persistence.embedded import EmbeddedPostgres
+from persistence.postgres import account_for, find_installation
+from persistence.settings import ROOT
+
+pytestmark = pytest.mark.timeout(180)
+
+READY = "Ctrl-C stops it."
+VIEWER = "{ viewer { email tasks { totalCount } } }"
+
+
+def environment(data_dir: Path, **variables: str) -> dict[str, str]:
+    """The environment without settings of whoever runs the tests."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("TASKSTORE_") and name not in ("DATABASE_URL", "DEMO_ACCOUNTS")
+    }
+    return {**kept, "TASKSTORE_DATA_DIR": str(data_dir), **variables}
+
+
+def identity(user: str | None) -> dict[str, Any]:
+    if user is None or os.geteuid() != 0:
+        return {}
+    entry = pwd.getpwnam(user)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
+class Server:
+    """A running `./run serve`."""
+
+    def __init__(self, command: Sequence[str], data_dir: Path, cwd: Path, user: str | None, **variables: str) -> None:
+        self.data_dir = data_dir
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment(data_dir, **variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **identity(user),
+        )
+        self._queue: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as output:
+            for line in output:
+                self._queue.put(line)
+        self._queue.put(None)
+
+    def wait_until_ready(self, within: float = 60) -> "Server":
+        while True:
+            line = self._queue.get(timeout=within)
+            assert line is not None, "".join(self.lines)
+            self.lines.append(line)
+            if READY in line:
+                return self
+
+    @property
+    def address(self) -> str:
+        return next(line for line in self.lines if "is ready" in line).split()[-1].removesuffix("/graphql")
+
+    @property
+    def token(self) -> str:
+        return next(line for line in self.lines if "test@example.com" in line).split()[-1]
+
+    def request(self, path: str, body: Any = None, token: str | None = None) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection(urlsplit(self.address).netloc, timeout=30)
+        try:
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token or self.token}"}
+            if body is None:
+                connection.request("GET", path)
+            else:
+                connection.request("POST", path, json.dumps(body), headers)
+            response = connection.getresponse()
+            text = response.read().decode()
+            return response.status, json.loads(text) if text.startswith("{") else text
+        finally:
+            connection.close()
+
+    def graphql(self, query: str, token: str | None = None, **variables: Any) -> Any:
+        status, answer = self.request("/graphql", {"query": query, "variables": variables}, token)
+        assert status == 200, answer
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(15)
+        self._reader.join(15)
+        return code
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data of a server that was stopped, with the demo accounts; a copy is quicker than making them anew."""
+    directory = tmp_path_factory.mktemp("seeded") / "data"
+    subprocess.check_output([sys.executable, "-m", "graph", "seed"], cwd=ROOT, env=environment(directory))
+    return directory
+
+
+@pytest.fixture
+def start(tmp_path: Path, seeded: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers on a free port, and ends those that a test left."""
+    servers: list[Server] = []
+    shutil.copytree(seeded, tmp_path / "data")
+
+    def begin(
+        *arguments: str, data_dir: Path = tmp_path / "data", wait: bool = True, port: int = 0, **variables: str
+    ) -> Server:
+        command = [sys.executable, "-m", "graph", "serve", "--port", str(port), "--no-browser", *arguments]
+        server = Server(command, data_dir, ROOT, None, **variables)
+        servers.append(server)
+        return server.wait_until_ready() if wait else server
+
+    yield begin
+    for server in servers:
+        server.stop(signal.SIGKILL)
+
+
+def refused(*arguments: str, data_dir: Path, **variables: str) -> str:
+    """The line with which a command is refused."""
+    done = subprocess.run(
+        [sys.executable, "-m", "graph", *arguments],
+        cwd=ROOT,
+        env=environment(data_dir, **variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1, done
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+def postgres_processes(data_dir: Path) -> list[int]:
+    installation = find_installation(account_for(data_dir / "pgdata"))
+    assert installation is not None
+    return list(installation.processes_in(data_dir / "pgdata"))
+
+
+def eventually(condition: Callable[[], Any], within: float = 15.0) -> Any:
+    deadline = time.monotonic() + within
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.05)
+    return value
+
+
+# A fresh clone
+
+
+@pytest.fixture(scope="module")
+def clone() -> Iterator[Path]:
+    """The source in an empty directory that belongs to a normal user, whoever runs the tests."""
+    directory = Path(tempfile.mkdtemp(prefix="taskstore-clone-", dir="/tmp"))
+    directory.chmod(0o755)
+    files = subprocess.check_output(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
+    )
+    for name in files.splitlines():
+        if (ROOT / name).is_file():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, directory / name)
+    if os.geteuid() == 0:
+        subprocess.check_call(["chown", "-R", "nobody", directory])
+    yield directory
+    shutil.rmtree(directory)
+
+
+def system_python() -> str:
+    """A Python that every user can execute."""
+    return "/usr/bin/python3" if os.geteuid() == 0 else sys.executable
+
+
+def test_two_runs_at_once_on_a_fresh_clone(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    home = Path(tempfile.mkdtemp(prefix="home-", dir=clone))
+    if os.geteuid() == 0:
+        shutil.chown(home, "nobody")
+    data_dirs = [home / "one", home / "two"]
+    servers = [
+        Server([system_python(), "run", "--port", "0"], data_dir, clone, "nobody", HOME=str(home), PYTHONPATH="")
+        for data_dir in data_dirs
+    ]
+    try:
+        for server, data_dir in zip(servers, data_dirs, strict=True):
+            server.wait_until_ready(150)
+            assert server.graphql(VIEWER)["viewer"]["email"] == "test@example.com"
+            assert data_dir.stat().st_uid == clone.stat().st_uid
+        assert any("another ./run is installing" in line for server in servers for line in server.lines)
+        for server, data_dir in zip(servers, data_dirs, strict=True):
+            assert server.stop() == 0
+            assert postgres_processes(data_dir) == []
+    finally:
+        for server in servers:
+            server.stop(signal.SIGKILL)
+
+
+# Serving
+
+
+def test_data_survive_a_clean_stop(start: Callable[..., Server]) -> None:
+    server = start()
+    server.graphql('mutation { createTask(input: {title: "Kept"}) { task { id } } }')
+    count = server.graphql(VIEWER)["viewer"]["tasks"]["totalCount"]
+    assert server.stop(signal.SIGINT) == 0
+    assert postgres_processes(server.data_dir) == []
+
+    again = start()
+    assert again.graphql(VIEWER)["viewer"]["tasks"]["totalCount"] == count
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_request_in_flight_is_answered_before_the_server_stops(start: Callable[..., Server], workers: str) -> None:
+    server = start("--workers", workers)
+    state = EmbeddedPostgres.owner(server.data_dir)
+    assert state is not None
+    answers: list[Any] = []
+
+    async def stop_while_a_request_waits_for_a_lock() -> None:
+        connection = await asyncpg.connect(state.url)
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+            request = threading.Thread(target=lambda: answers.append(server.graphql(VIEWER)))
+            request.start()
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            while await connection.fetchval(waiting) == 0:  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(0.02)
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.5)
+            assert server.process.poll() is None
+        await asyncio.to_thread(request.join)
+        await connection.close()
+
+    asyncio.run(stop_while_a_request_waits_for_a_lock())
+
+    assert answers[0]["viewer"]["email"] == "test@example.com"
+    assert server.process.wait(15) == 0
+    assert postgres_processes(server.data_dir) == []
+
+
+def test_a_killed_server_leaves_nothing_and_starts_again(start: Callable[..., Server]) -> None:
+    server = start("--workers", "2")
+    port = urlsplit(server.address).port
+    assert port is not None
+    server.stop(signal.SIGKILL)
+    eventually(lambda: not postgres_processes(server.data_dir), within=5)
+    eventually(lambda: can_listen(port), within=5)
+
+    assert start(port=port).graphql(VIEWER)["viewer"]
+
+
+def can_listen(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+            listener.listen()
+        except OSError:
+            return False
+        return True
+
+
+def test_the_api_comes_back_after_its_postgres_was_killed(start: Callable[..., Server]) -> None:
+    server = start()
+    create = "mutation($title: String!) { createTask(input: {title: $title}) { task { id } } }"
+    before = [server.graphql(create, title=f"Task {number}")["createTask"]["task"]["id"] for number in range(5)]
+    postmaster = int((server.data_dir / "pgdata" / "postmaster.pid").read_text().splitlines()[0])
+    os.kill(postmaster, signal.SIGKILL)
+
+    def create_again() -> Any:
+        with contextlib.suppress(AssertionError):  # UNAVAILABLE meanwhile
+            return server.graphql(create, title="After")
+        return None
+
+    assert eventually(create_again, within=15)
+    assert server.request("/readyz")[0] == 200
+    found = server.graphql("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=before)["nodes"]
+    assert [node["id"] for node in found] == before
+
+
+def test_a_second_run_on_the_same_data_names_the_first(start: Callable[..., Server]) -> None:
+    server = start()
+    line = refused("serve", "--port", "0", data_dir=server.data_dir)
+    assert f"pid {server.process.pid}, {server.address}" in line
+
+
+def test_a_taken_port_is_named_before_anything_is_started(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        line = refused("--port", str(port), data_dir=tmp_path / "data")
+    assert f"port {port}" in line
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_unreachable_database_is_named_without_its_password(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        url = f"postgresql://me:hunter2@127.0.0.1:{port}/tasks"
+        line = refused(
+            *("serve", "--port", "0"), data_dir=tmp_path / "data", DATABASE_URL=url, TASKSTORE_STARTUP_TIMEOUT="0.5"
+        )
+    assert f"127.0.0.1:{port}/tasks is unreachable" in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"TASKSTORE_POOL_SIZE": "many"}, "TASKSTORE_POOL_SIZE must be a whole number"),
+        ({"TASKSTORE_COLOUR": "blue"}, "TASKSTORE_COLOUR is not a setting"),
+        ({"DATABASE_URL": "mysql://me:hunter2@localhost/tasks"}, "DATABASE_URL must start with postgresql://"),
+        ({"TASKSTORE_HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(tmp_path: Path, variables: Mapping[str, str], words: str) -> None:
+    line = refused("serve", "--port", "0", data_dir=tmp_path / "data", **variables)
+    assert words in line
+    assert "hunter2" not in line
+
+
+# Demo accounts
+
+
+def test_no_demo_means_no_accounts(start: Callable[..., Server], tmp_path: Path) -> None:
+    server = start("--no-demo", data_dir=tmp_path / "fresh")
+    assert "test@example.com" not in "".join(server.lines)
+    assert "test@example.com" not in page(server)
+
+
+def test_known_passwords_are_not_served_to_others_unless_asked_for(
+    start: Callable[..., Server], tmp_path: Path
+) -> None:
+    line = refused("serve", "--host", "0.0.0.0", "--port", "0", data_dir=tmp_path / "data")
+    assert "test@example.com" in line
+    assert "--demo" in line
+
+    open_server = start("--host", "0.0.0.0", "--demo")
+    assert any("WARNING" in line for line in open_server.lines)
+    assert open_server.token in page(open_server)
+
+
+def page(server: Server) -> str:
+    connection = http.client.HTTPConnection(urlsplit(server.address).netloc, timeout=30)
+    try:
+        connection.request("GET", "/graphql", headers={"Accept": "text/html"})
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+# Other commands
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Runs a command in this process: (exit code, standard output, standard error)."""
+    for name in set(os.environ) - set(environment(tmp_path)):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TASKSTORE_DATA_DIR", str(tmp_path / "data"))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(arguments)
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return run
+
+
+def test_migrations_go_up_and_down_and_start_anew(command: Callable[..., Any]) -> None:
+    assert command("db", "status")[0] == 1
+    assert command("db", "upgrade")[0] == 0
+    assert command("db", "status")[0] == 0
+    assert command("db", "downgrade", "base")[1].startswith("revision none")
+    code, _, error = command("db", "reset")
+    assert code == 1
+    assert "--yes" in error
+    assert command("db", "reset", "--yes")[0] == 0
+    assert command("db", "status")[0] == 0
+    assert command("db", "upgrade", "nonsense")[0] == 1
+
+
+def test_the_migrations_match_the_models(command: Callable[..., Any]) -> None:
+    assert command("db", "check")[0] == 0
+    assert "CREATE TABLE" in command("db", "sql")[1]
+
+
+def test_a_token_from_the_command_line_works_on_the_running_server(start: Callable[..., Server]) -> None:
+    server = start()
+    create = [sys.executable, "-m", "graph", "token", "create", "--email", "Admin@example.com", "--expires-in", "12h"]
+    output = subprocess.check_output(create, cwd=ROOT, env=environment(server.data_dir), text=True)
+    assert server.graphql(VIEWER, token=output.strip())["viewer"]["email"] == "admin@example.com"
+    assert output == output.strip() + "\n"
+
+
+def test_a_token_is_refused_in_one_line(command: Callable[..., Any]) -> None:
+    assert command("seed")[0] == 0
+    create = ("token", "create", "--email")
+    assert "there is no user" in command(*create, "nobody@example.com")[2]
+    assert "no admin" in command(*create, "test@example.com", "--scope", "ADMIN")[2]
+    assert command(*create, "test@example.com", "--name", "")[0] == 1
+    with pytest.raises(SystemExit) as refusal:
+        command(*create, "test@example.com", "--expires-in", "soon")
+    assert refusal.value.code == 2
+
+
+def test_seeding_somebody_elses_database_needs_a_word(
+    command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, new_database: Callable[[], str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", new_database())
+    assert "--demo" in command("seed")[2]
+    assert "./run db upgrade" in command("seed", "--demo")[2]
+    assert command("db", "upgrade")[0] == 0
+    first, second = command("seed", "--demo"), command("seed", "--demo")
+    assert first[0] == second[0] == 0
+    assert "admin@example.com" in second[1]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["serve"], ["test"], ["install"], ["db"], ["db", "reset"], ["schema"], ["token", "create"], ["seed"]]
+)
+def test_every_command_explains_itself(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["help", *arguments])
+    assert end.value.code == 0
+    assert f"usage: ./run {' '.join(arguments)}" in capsys.readouterr().out
+
+
+def test_the_committed_schema_is_that_of_this_code(command: Callable[..., Any]) -> None:
+    assert command("schema", "--check") == (0, "schema.graphql is up to date\n", "")
+
+
+def test_a_different_schema_names_what_breaks(
+    command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    committed = tmp_path / "schema.graphql"
+    committed.write_text("type Query { gone: Int viewer: User }\n\ntype User { id: ID! }\n\nenum Role { A }\n")
+    monkeypatch.setattr(snapshot, "PATH", committed)
+    code, output, error = command("schema", "--check")
+    assert code == 1
+    assert "breaking: Field Query.gone was removed." in output
+    assert "dangerous: " in output
+    assert "--write" in error
+    assert command("schema", "--write")[0] == 0
+    assert command("schema", "--check")[0] == 0
+
+
+# The script
+
+
+@pytest.fixture
+def script() -> ModuleType:
+    loader = importlib.machinery.SourceFileLoader("run_script", str(ROOT / "run"))
+    spec = importlib.util.spec_from_loader("run_script", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def test_an_old_python_is_told_so(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script.shutil, "which", lambda name, **options: None)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "version_info", (3, 9, 2, "final", 0))
+        with pytest.raises(script.Stop, match=r"3\.11 or later is needed, this is 3\.9"):
+            script.use_supported_python()
+
+
+def test_an_old_python_hands_over_to_a_newer_one(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[list[str]] = []
+    monkeypatch.setattr(script.shutil, "which", lambda name: f"/opt/{name}" if name == "python3.12" else None)
+    monkeypatch.setattr(script, "replace_by", handed.append)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "version_info", (3, 9, 2, "final", 0))
+        with contextlib.suppress(script.Stop):
+            script.use_supported_python()
+    assert handed[0][:2] == ["/opt/python3.12", str(ROOT / "run")]
+
+
+def test_the_environment_is_made_anew_only_when_it_must(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "requirements.lock").write_text("a==1")
+    (tmp_path / "requirements-dev.lock").write_text("a==1 b==1")
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    monkeypatch.setattr(script, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(script, "STAMP", tmp_path / ".venv" / ".installed")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    assert not script.is_installed(dev=False)
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+
+    def stamp(dev: bool) -> None:
+        script.STAMP.write_text("".join(f"{key}={value}\n" for key, value in script.wanted(dev).items()))
+
+    stamp(dev=False)
+    assert script.is_installed(dev=False)
+    assert not script.is_installed(dev=True)
+    stamp(dev=True)
+    assert script.is_installed(dev=False)
+    assert script.is_installed(dev=True)
+    (tmp_path / "requirements.lock").write_text("a==2")
+    assert not script.is_installed(dev=False)
+
+
+def test_the_lock_files_name_no_registry() -> None:
+    for name in ("requirements.lock", "requirements-dev.lock", "requirements-uv.lock"):
+        text = (ROOT / name).read_text()
+        assert "://" not in text
+        assert "--hash=sha256:" in text
+        assert "-index" not in text
