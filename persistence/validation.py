@@ -43,7 +43,8 @@ class Checked:
 
     def email(self, value: str, field: str = "email") -> str:
         """An address, folded: two that differ in case only are one account."""
-        email = unicodedata.normalize("NFC", self.text(value, field, at_least=1, at_most=user_rules.EMAIL_MAX)).lower()
+        folded = unicodedata.normalize("NFC", value.lower())  # before it is measured: this can make it longer
+        email = self.text(folded, field, at_least=1, at_most=user_rules.EMAIL_MAX)
         local, at, domain = email.partition("@")
         if email and not (local and at and domain and "@" not in domain and not any(map(str.isspace, email))):
             self.add("INVALID_EMAIL", f"{field} must be an address such as ada@example.org.", field)
