@@ -293,7 +293,7 @@ async def test_of_a_transaction_that_fails_nothing_remains(session: Session, acc
         await session.transact(work)
 
     assert await titles(raw, account.id) == []
-    assert await raw("SELECT FROM changes WHERE owner_id = :id AND entity = 'Task'", id=account.id) == []
+    assert await raw("SELECT 1 FROM changes WHERE owner_id = :id AND entity = 'Task'", id=account.id) == []
     assert not session.in_transaction()
 
 
