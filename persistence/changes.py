@@ -106,17 +106,25 @@ def differences(row: Base) -> dict[str, Any]:
     return changed
 
 
-async def forget(session: AsyncSession, entity_id: UUID) -> None:
-    """Take the content out of an entity's history, for a purge: that it was there stays, what it was goes."""
-    await session.execute(update(Change).where(Change.entity_id == entity_id).values(fields=null()))
+async def forget(session: AsyncSession, row: Base) -> None:
+    """Take the content out of a row's history, for a purge: that it was there stays, what it was goes."""
+    owner_id = getattr(row, OWNER[type(row)].key)
+    # The owner and the entity too: somebody else may have given another thing the same id.
+    own = (Change.entity_id == row.id, Change.entity == row.__entity__, Change.owner_id == owner_id)  # type: ignore[attr-defined]
+    await session.execute(update(Change).where(*own).values(fields=null()))
 
 
 async def purge_owned(session: AsyncSession, owner_id: UUID, actor_id: UUID | None) -> None:
-    """Log the end of everything a user owns, and take the content out of all of the user's history."""
+    """Log the end of everything a user owns, and take the content out of all of the user's history.
+
+    The user is locked, so nothing new comes in. What is there is locked as well: an edit that has not been committed
+    would put its content into the log after this has cleared it.
+    """
     for model, owner in OWNER.items():
         if model is not User:
             version = getattr(model, "version", null())
             identity = model.__table__.c.id
+            await session.execute(select(identity).where(owner == owner_id).order_by(identity).with_for_update())
             rows = select(
                 func.gen_random_uuid(),
                 literal(model.__entity__),

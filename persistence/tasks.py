@@ -168,7 +168,7 @@ async def purge(session: Session, viewer: Viewer, id: UUID, if_version: int | No
     task = await for_update(session, viewer, id, if_version)
     await session.delete(task)
     await session.flush()
-    await changes.forget(session, task.id)
+    await changes.forget(session, task)
     await idempotency.forget_answers_with(session, {task.owner_id, viewer.id}, "task", task.id)
     return task.id
 
