@@ -1,7 +1,5 @@
 """What the tests of the API share."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import text
@@ -17,8 +15,7 @@ def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def no_attempts(engine: AsyncEngine) -> AsyncIterator[None]:
+async def no_attempts(engine: AsyncEngine) -> None:
     """Forget the failed sign-ins of other tests: all come from one address."""
     async with engine.begin() as connection:
         await connection.execute(text("DELETE FROM sign_in_attempts"))
-    yield
