@@ -320,15 +320,23 @@ class Socket:
         self._observe(context, record, started)
 
     async def _subscribe(self, identifier: str, prepared: Prepared, record: OperationRecord) -> list[GraphQLError]:
-        """Send an event after the other. Every event pays, and has a context of its own."""
+        """Send an event after the other. Each pays, has a context of its own and the time of an operation."""
         balance: Balance | None = None
+        timeout: float | None = None  # the first context is that of the source, which lasts
 
         @asynccontextmanager
         async def paid_context() -> AsyncIterator[Any]:
-            nonlocal balance
-            async with self.service.host.context(self.connection, self.params) as context:
-                balance = await self.service.pay(prepared, context)
-                yield context
+            nonlocal balance, timeout
+            limit, timeout = timeout, self.options.timeout
+            try:
+                async with (
+                    asyncio.timeout(limit),
+                    self.service.host.context(self.connection, self.params) as context,
+                ):
+                    balance = await self.service.pay(prepared, context)
+                    yield context
+            except TimeoutError:
+                raise self.service.timed_out(record) from None
 
         record.events = 0
         results = self.service.engine.subscribe(prepared.operation, prepared.variables, paid_context)

@@ -60,6 +60,11 @@ class Item:
         return f"item {self.id}"
 
     @strawberry.field
+    async def lag(self, seconds: float = 30.0) -> str:
+        await asyncio.sleep(seconds)
+        return "late"
+
+    @strawberry.field
     def parent(self) -> "Item":
         return Item(id=self.id + 1)
 

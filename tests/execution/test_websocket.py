@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
@@ -174,6 +176,21 @@ async def test_an_operation_that_takes_too_long_is_stopped() -> None:
     assert application.state.cancelled == 1
 
 
+async def test_an_event_that_takes_too_long_ends_the_subscription_and_a_rare_one_does_not() -> None:
+    application = Application(timeout=0.1)
+    async with ready(application) as client:
+        await client.subscribe("1", "subscription { items { lag } }")
+        late = await client.receive()
+        await client.subscribe("2", "subscription { count(to: 1, pause: 0.3) }")
+        rare = await client.receive()
+        while rare["id"] == "1":
+            rare = await client.receive()
+
+    assert "TIMEOUT" in json.dumps(late)
+    assert rare["payload"]["data"] == {"count": 0}
+    assert not application.state.reported
+
+
 async def test_pings_are_answered_with_their_payload() -> None:
     async with socket(Application()) as client:
         await client.send(type="ping", payload={"n": 1})
@@ -278,6 +295,50 @@ async def test_an_invalid_message_closes_the_socket_and_nothing_else(message: st
             assert reason
             assert (await good.receive())["payload"]["data"] == {"hello": "hello world"}
     assert not application.state.reported
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text("ab1", max_size=3),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text("ab1", max_size=3), children, max_size=3),
+    max_leaves=5,
+)
+MESSAGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["connection_init", "subscribe", "complete", "ping", "pong", "next"]) | JSON,
+        "id": st.sampled_from(["1", "2"]) | JSON,
+        "payload": JSON
+        | st.fixed_dictionaries(
+            {"query": st.sampled_from(["{ hello }", "subscription { count }", "{"]) | JSON},
+            optional={"variables": JSON, "operationName": JSON, "extensions": JSON},
+        ),
+    },
+)
+
+
+@given(conversation=st.lists(MESSAGES, min_size=1, max_size=8), init=st.booleans())
+@settings(max_examples=150, deadline=None)
+async def test_no_conversation_is_a_bug(conversation: list[dict[str, Any]], init: bool) -> None:
+    application = Application()
+    incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    sent: list[dict[str, Any]] = []
+    messages = [{"type": "connection_init"}, *conversation] if init else conversation
+    incoming.put_nowait({"type": "websocket.connect"})
+    for message in messages:
+        incoming.put_nowait({"type": "websocket.receive", "text": json.dumps(message)})
+    incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": "/graphql", "headers": [], "subprotocols": [PROTOCOL]}
+    async with asyncio.timeout(5):
+        await application.endpoint(scope, incoming.get, send)
+
+    assert not application.state.reported
+    assert application.state.open == 0
+    assert not application.endpoint.websockets.sockets
+    assert all(message["code"] in (4400, 4401, 4409, 4429) for message in sent if message["type"] == "websocket.close")
 
 
 async def test_a_message_over_the_limit_closes_the_socket() -> None:
