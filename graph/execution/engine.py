@@ -148,7 +148,10 @@ class Engine:
     def _coerced(
         self, operation: Operation, variables: Mapping[str, Any] | None
     ) -> VariableValues | list[GraphQLError]:
-        return coerced(self._schema, operation, variables, self.documents.hide_suggestions)
+        try:
+            return coerced(self._schema, operation, variables, self.documents.hide_suggestions)
+        except Exception as error:  # an input type's own code failed
+            return self._presentable([located_error(error)])
 
     def _executor(self, operation: Operation, values: VariableValues, context: Any, root: Any) -> Executor[Any]:
         """The execution context, made directly: `Executor.build` would look through the document again."""

@@ -37,8 +37,8 @@ def coerced(
     given = inputs or {}
     try:
         return _coerced(_signatures(schema, operation), given)
-    except (_Wrong, TypeError, RecursionError):
-        pass  # graphql-core finds it again and words it
+    except Exception:  # noqa: S110  # whatever a scalar or input type raises, graphql-core finds it again and words it
+        pass
     values = get_variable_values(
         schema, operation.variables, cast("dict[str, Any]", given), MAX_ERRORS, hide_suggestions
     )
