@@ -84,6 +84,11 @@ class Context:
         """The prepared operation, set by the engine."""
 
     @cached_property
+    def memo(self) -> dict[Any, Any]:
+        """Where what follows from the text of the operation is kept (`graph.rows.once_per_field`)."""
+        return {} if self.operation is None else self.operation.memo
+
+    @cached_property
     def now(self) -> datetime:
         """The moment of the operation: the same for every field."""
         return datetime.now(UTC)

@@ -84,6 +84,10 @@ class Loaders:
             loader = self._loaders[name] = Loader(batch)
         return loader
 
+    def known(self, name: Hashable) -> Loader | None:
+        """The loader of that name, if it was asked for before."""
+        return self._loaders.get(name)
+
     def clear(self) -> None:
         """Forget everything: a mutation has changed what was loaded."""
         self._loaders.clear()

@@ -29,6 +29,11 @@ Node.is_type_of.__func__.by_class = True  # type: ignore[attr-defined]
 Node.resolve_type.__func__.by_class = True  # type: ignore[attr-defined]
 
 
-def needs(*columns: str) -> dict[str, tuple[str, ...]]:
+def needs(*columns: str) -> dict[str, Any]:
     """The metadata of a resolver field: the columns of its own row that it reads."""
     return {"needs": columns}
+
+
+def joins(relation: str) -> dict[str, Any]:
+    """The metadata of a to-one field: where its row may ride along with the statement of its own (`graph.rows`)."""
+    return {"joins": relation}

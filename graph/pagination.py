@@ -20,7 +20,8 @@ from graph.context import Context, Info
 from graph.enums import described
 from graph.errors import bad_input
 from graph.execution.lookahead import selected
-from graph.rows import columns_of
+from graph.loaders import Loader
+from graph.rows import columns_at, once_per_field
 from persistence import pages
 from persistence.filters import EMPTY
 from persistence.pages import Listing, Order, Page, Query, Window
@@ -178,6 +179,22 @@ class Arguments:
     include_deleted: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What an operation selects of a connection: the columns of its rows, whether cursors and whether any row."""
+
+    columns: frozenset[str]
+    cursors: bool
+    page: bool
+
+
+def selection_of(info: Info, kind: type) -> Selection:
+    columns = columns_at(info, kind, ("nodes",), ("edges", "node"))
+    of_page = selected(info, "pageInfo")
+    cursors = bool(of_page & {"startCursor", "endCursor"}) or "cursor" in selected(info, "edges")
+    return Selection(columns, cursors, bool(selected(info) & {"nodes", "edges", "pageInfo"}))
+
+
 def connect(
     info: Info,
     kind: type,
@@ -186,42 +203,51 @@ def connect(
     *,
     owner: UUID | None = None,
     parent: UUID | None = None,
-) -> Awaitable[Connection[Any]]:
-    """The connection a field answers with: a page of the whole list, of one owner's, or below a `parent`.
+) -> Any:
+    """An awaitable of the connection a field answers with: of the whole list, of one owner's, or below a `parent`.
 
     A parent's page is loaded together with those of its siblings, in one statement. Raises `RequestError`
     (BAD_USER_INPUT) that names the argument.
     """
-    query = query_of(listing, arguments, owner)
-    window = window_of(query, arguments)
-    columns = columns_of(kind, selected(info, "nodes") | selected(info, "edges", "node"))
-    if not selected(info) & NEEDS_PAGE:
-        return _counted(info.context, query, window, parent)
-    keys = bool(selected(info, "pageInfo") & {"startCursor", "endCursor"}) or "cursor" in selected(info, "edges")
-    return _connection(info.context, query, window, columns, keys, parent)
-
-
-NEEDS_PAGE = frozenset({"nodes", "edges", "pageInfo"})
-
-
-async def _counted(context: Context, query: Query, window: Window, parent: UUID | None) -> Connection[Any]:
-    """A connection of which nothing but `totalCount` is asked."""
-    return Connection(nodes=[], source=Source(context, query, window, Page([], False), parent))
-
-
-async def _connection(
-    context: Context, query: Query, window: Window, columns: frozenset[str], keys: bool, parent: UUID | None
-) -> Connection[Any]:
     if parent is None:
-        page = await pages.page(context.session, query, window, columns, keys=keys)
-    else:
+        selection = once_per_field(info, "selection", lambda: selection_of(info, kind))
+        query = query_of(listing, arguments, owner)
+        return _root(info.context, query, window_of(query, arguments), selection)
+    # Siblings have the same arguments, so all of them share what follows from these.
+    nodes = info._raw_info.field_nodes
+    key = ("connection", *map(id, nodes))
+    loader = info.context.loaders.known(key)
+    if loader is None:
+        selection = once_per_field(info, "selection", lambda: selection_of(info, kind))
+        query = query_of(listing, arguments, None)
+        loader = _below(info.context, query, window_of(query, arguments), selection, key)
+    return loader.load(parent)
 
-        async def fetch(parents: Sequence[UUID]) -> Mapping[UUID, Page]:
-            return await pages.pages(context.session, query, window, columns, parents, keys=keys)
 
-        name = ("pages", query, window, columns, keys, freeze(query.values))
-        page = await context.loaders.get(name, fetch).load(parent)
-    return Connection(nodes=page.rows, source=Source(context, query, window, page, parent))
+async def _root(context: Context, query: Query, window: Window, selection: Selection) -> Connection[Any]:
+    if selection.page:
+        page = await pages.page(context.session, query, window, selection.columns, keys=selection.cursors)
+    else:  # nothing but `totalCount` is asked
+        page = Page([], False)
+    return Connection(nodes=page.rows, source=Source(context, query, window, page, None))
+
+
+def _below(context: Context, query: Query, window: Window, selection: Selection, key: Any) -> Loader:
+    """The loader of the connections below many parents."""
+
+    async def fetch(parents: Sequence[UUID]) -> Mapping[UUID, Connection[Any]]:
+        if selection.page:
+            found = await pages.pages(
+                context.session, query, window, selection.columns, parents, keys=selection.cursors
+            )
+        else:
+            found = {parent: Page([], False) for parent in parents}
+        return {
+            parent: Connection(nodes=page.rows, source=Source(context, query, window, page, parent))
+            for parent, page in found.items()
+        }
+
+    return context.loaders.get(key, fetch)
 
 
 def query_of(listing: Listing, arguments: Arguments, owner: UUID | None) -> Query:

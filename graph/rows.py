@@ -1,8 +1,8 @@
 """Rows of entities for the fields that return them: only the columns that are selected, many in one statement."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from graphql import GraphQLType, get_named_type
@@ -12,6 +12,24 @@ from graph.execution.lookahead import selected
 from graph.naming import camel
 from persistence.models import Base
 from persistence.reading import by_ids
+
+T = TypeVar("T")
+
+
+def once_per_field(info: Info, purpose: str, compute: Callable[[], T]) -> T:
+    """What follows from the text of the operation alone is computed once and kept with the prepared operation.
+
+    The key is the field's nodes in the document: the same for every parent and every request.
+    """
+    raw = info._raw_info
+    nodes = raw.field_nodes
+    memo: dict[Any, T] = info.context.memo
+    key = (purpose, id(nodes[0])) if len(nodes) == 1 else (purpose, *map(id, nodes))
+    try:
+        return memo[key]
+    except KeyError:
+        value = memo[key] = compute()
+        return value
 
 
 @cache
@@ -24,15 +42,39 @@ def columns_of(kind: type, names: frozenset[str]) -> frozenset[str]:
     return frozenset(columns)
 
 
-def selected_columns(info: Info, *path: str) -> frozenset[str]:
+def columns_at(info: Info, kind: type, *paths: tuple[str, ...]) -> frozenset[str]:
+    """The columns needed for what is selected of an entity at some paths below the current field.
+
+    A to-one field that is declared with `joins` rides along: the columns of what it leads to are named
+    `owner.name`, and are read by the same statement.
+    """
+    names = frozenset[str]().union(*(selected(info, *path) for path in paths))
+    columns = columns_of(kind, names)
+    type_name = kind.__strawberry_definition__.name  # type: ignore[attr-defined]
+    for field in kind.__strawberry_definition__.fields:  # type: ignore[attr-defined]
+        relation = field.metadata.get("joins")
+        if relation and field.python_name in names:
+            owner: Any = info._raw_info.schema.get_type(type_name)
+            target = _kind(owner.fields[field.python_name].type)
+            below = frozenset[str]().union(*(selected(info, *path, field.python_name) for path in paths))
+            columns |= {f"{relation}.{column}" for column in columns_of(target, below)}
+    return columns
+
+
+def selected_columns(info: Info) -> frozenset[str]:
     """The columns needed for what is selected of the entity that the current field returns."""
-    return columns_of(_kind(info._raw_info.return_type), selected(info, *path))
+    return once_per_field(info, "columns", lambda: columns_at(info, _kind(info._raw_info.return_type), ()))
 
 
 @cache
 def _kind(return_type: GraphQLType) -> type:
     kind: type = get_named_type(return_type).extensions["strawberry-definition"].origin
     return kind
+
+
+def joined(row: Any, relation: str) -> Any:
+    """What a to-one field leads to, when it came along with the row; otherwise None."""
+    return getattr(row, f"{relation}_row", None)
 
 
 def load(info: Info, model: type[Base], id: UUID) -> Any:

@@ -69,7 +69,7 @@ class User(Node):
     updated_at: datetime = strawberry.field(description="When the account was changed last.")
 
     @strawberry.field(description="Their tasks, newest first unless said otherwise.")
-    async def tasks(
+    def tasks(
         self,
         info: Info,
         first: First = None,
@@ -82,10 +82,10 @@ class User(Node):
         include_deleted: IncludeDeleted = False,
     ) -> Connection[Task]:
         arguments = Arguments(first, after, last, before, filter, order_by, search, include_deleted)
-        return await connect(info, Task, tasks.LISTING, arguments, parent=own(info, self))
+        return connect(info, Task, tasks.LISTING, arguments, parent=own(info, self))  # type: ignore[no-any-return]  # an awaitable
 
     @strawberry.field(description="Their tokens, newest first unless said otherwise.")
-    async def tokens(
+    def tokens(
         self,
         info: Info,
         first: First = None,
@@ -95,15 +95,16 @@ class User(Node):
         order_by: Annotated[list[TokenOrder] | None, strawberry.argument(description=ORDER)] = None,
     ) -> Connection[Token]:
         arguments = Arguments(first, after, last, before, order_by=order_by)
-        return await connect(info, Token, tokens.LISTING, arguments, parent=own(info, self))
+        return connect(info, Token, tokens.LISTING, arguments, parent=own(info, self))  # type: ignore[no-any-return]  # an awaitable
 
 
 def own(info: Info, user: User) -> UUID:
     """The id of a user whose things the viewer may see. Raises `RequestError`."""
-    viewer, id = info.context.reader(), UUID(str(user.id))
+    viewer = info.context.reader()
+    id: Any = user.id  # a row's id is a UUID
     if not viewer.sees(id):
         raise unauthenticated()
-    return id
+    return id  # type: ignore[no-any-return]
 
 
 @strawberry.input(description="Which users. All conditions that are given must hold.")
@@ -163,7 +164,7 @@ class UserQuery:
     @strawberry.field(
         description="All users, newest first unless said otherwise. For admins; others get null and an error."
     )
-    async def users(
+    def users(
         self,
         info: Info,
         first: First = None,
@@ -177,7 +178,7 @@ class UserQuery:
     ) -> Connection[User] | None:
         info.context.admin()
         arguments = Arguments(first, after, last, before, filter, order_by)
-        return await connect(info, User, users.LISTING, arguments)
+        return connect(info, User, users.LISTING, arguments)  # type: ignore[no-any-return]  # an awaitable
 
 
 async def visible_user(info: Info, id: UUID) -> User | None:

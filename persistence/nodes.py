@@ -1,6 +1,6 @@
 """Any entity by its id, whatever its table, as far as the viewer may see it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -9,7 +9,7 @@ from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, bindparam, column, func
 
 from persistence.changes import OWNER
 from persistence.models import Base
-from persistence.reading import Statement, reader
+from persistence.reading import Statement, reader, selection, view_class
 from persistence.session import Session
 from persistence.viewer import Viewer
 
@@ -23,9 +23,10 @@ def visible(model: type[Base], *, is_admin: bool) -> ColumnElement[bool]:
 def visible_by_id(model: type[Base], columns: frozenset[str], is_admin: bool) -> Statement[Any]:
     """The row of one table with an id (`id`), if the viewer (`viewer`) may see it."""
     table = model.__table__
-    selected = [table.c[name] for name in sorted(columns)]
+    selected, source = selection(model, columns)
     condition = table.c.id == bindparam("id", type_=Uuid())
-    return Statement(select(*selected).where(condition, visible(model, is_admin=is_admin)), model.__entity__)
+    statement = select(*selected).select_from(source).where(condition, visible(model, is_admin=is_admin))
+    return Statement(statement, model.__entity__, model)
 
 
 async def by_ids(
@@ -63,18 +64,8 @@ def _statement(
         model = models[entity]
         table = model.__table__
         joined = joined.outerjoin(table, and_(table.c.id == ids.c.id, visible(model, is_admin=is_admin)))
-        members: dict[str, Any] = {"__slots__": ("row",), "__init__": _keep_row, "__entity__": entity}
-        for name in sorted(names):
-            members[name] = property(_through_row(reader(len(selected), table.c[name].type)))
-            if name == "id":
-                views.append((len(selected), type(f"{entity}View", (), members)))
-            selected.append(table.c[name].label(f"{entity}_{name}"))
+        first = len(selected)
+        selected += [table.c[name].label(f"{entity}_{name}") for name in sorted(names)]
+        readers = {name: reader(first + n, table.c[name].type) for n, name in enumerate(sorted(names))}
+        views.append((first + sorted(names).index("id"), view_class(entity, readers)))
     return Statement(select(*selected).select_from(joined)), views
-
-
-def _through_row(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda view: read(view.row)
-
-
-def _keep_row(view: Any, row: Any) -> None:
-    view.row = row

@@ -41,7 +41,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from persistence import filters
 from persistence.filters import Filterable, Shape
 from persistence.models import Base
-from persistence.reading import Statement
+from persistence.reading import Statement, selection
 from persistence.session import Session
 
 STATEMENTS = 2_048
@@ -318,7 +318,7 @@ def _page_statement(
     nested: bool,
 ) -> Statement[Any]:
     sorts, model = _sorts(query, backward=backward), query.listing.model
-    selected = [model.__table__.c[name] for name in sorted(columns)]
+    selected, source = selection(model, columns)
     if keys:
         selected += [sort.key.label(key_name(n)) for n, (_, sort) in enumerate(sorts)]
     conditions = _conditions(query)
@@ -327,6 +327,7 @@ def _page_statement(
     # The limit is text: a planner that does not know it sorts everything instead of walking an index.
     statement = (
         select(*selected)
+        .select_from(source)
         .where(*conditions)
         .order_by(*_ordering(sorts))
         .limit(literal_column(str(limit + 1), BigInteger))
@@ -335,11 +336,11 @@ def _page_statement(
         # A lateral join is a nested loop: the rows of a parent stay together and in their order.
         parents = _parents()
         found = _below(parents, query, statement).lateral("found")
-        names = [selection.name for selection in selected]
+        names = [column.name for column in selected]
         statement = select(parents.c.id.label("parent_id"), *(found.c[name] for name in names)).select_from(
             parents.join(found, true())
         )
-    return Statement(statement, model.__entity__)
+    return Statement(statement, model.__entity__, model)
 
 
 @lru_cache(STATEMENTS)

@@ -5,13 +5,13 @@ records 1.2. What a column type would do to a value on the way is kept (`Stateme
 enumeration stays the text that is stored: the API knows both forms.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 import asyncpg
-from sqlalchemy import ARRAY, Enum, Float, Select, any_, bindparam, select
+from sqlalchemy import ARRAY, Enum, Float, FromClause, Select, any_, bindparam, select
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.types import TypeEngine
 
@@ -25,12 +25,13 @@ Row = TypeVar("Row")
 class Statement(Generic[Row]):
     """One select as driver SQL with `$1`, `$2`, ... and the record class of its rows.
 
-    A row has an attribute for every selected column, and `__entity__`, the API's name of what it is.
+    `entity` is the API's name of what the rows are, `model` the table that joined columns belong to. A row has an
+    attribute for every selected column, and `__entity__`.
     """
 
     __slots__ = ("names", "record", "sql")
 
-    def __init__(self, select: Select[*tuple[Any, ...]], entity: str = "") -> None:
+    def __init__(self, select: Select[*tuple[Any, ...]], entity: str = "", model: type[Base] | None = None) -> None:
         compiled = select.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
         self.sql = str(compiled)
         self.names: Sequence[str] = compiled.positiontup or ()
@@ -38,19 +39,75 @@ class Statement(Generic[Row]):
         if fixed:  # a value that was not left to `arguments` is part of the statement itself
             raise ValueError(f"write {', '.join(fixed)} with literal() or bindparam()")
         columns = {column.name: column.type for column in select.selected_columns}
-        self.record = record_class(entity, columns)
+        self.record = record_class(entity, columns, model)
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
         """The driver's positional arguments for named values. Raises `KeyError` for one that is missing."""
         return [values[name] for name in self.names]
 
 
-def record_class(entity: str, columns: Mapping[str, TypeEngine[Any]]) -> type[asyncpg.Record]:
-    """A subclass of the driver's record whose attributes are the columns, by position."""
+def selection(model: type[Base], columns: Collection[str]) -> tuple[list[Any], FromClause]:
+    """What to select for columns of a table, and from where.
+
+    `owner.name` is the column of the row that `owner_id` refers to, which is joined.
+    """
+    table = model.__table__
+    source: FromClause = table
+    joined: dict[str, FromClause] = {}
+    selected: list[Any] = []
+    for name in sorted(columns):
+        relation, dot, column = name.partition(".")
+        if not dot:
+            selected.append(table.c[name])
+            continue
+        if relation not in joined:
+            local = table.c[f"{relation}_id"]
+            [key] = local.foreign_keys
+            joined[relation] = key.column.table.alias(relation)
+            source = source.join(joined[relation], local == joined[relation].c[key.column.name])
+        selected.append(joined[relation].c[column].label(name))
+    return selected, source
+
+
+def record_class(entity: str, columns: Mapping[str, TypeEngine[Any]], model: type[Base] | None = None) -> type:
+    """A subclass of the driver's record whose attributes are the columns, by position.
+
+    The columns of a joined row (`owner.id`, `owner.name`) are the attributes of the attribute `owner_row`.
+    """
     members: dict[str, Any] = {"__slots__": (), "__entity__": entity}
+    joined: dict[str, dict[str, Any]] = {}
     for position, (name, kind) in enumerate(columns.items()):
-        members[name] = property(reader(position, kind))
+        relation, dot, column = name.partition(".")
+        if dot:
+            joined.setdefault(relation, {})[column] = reader(position, kind)
+        else:
+            members[name] = property(reader(position, kind))
+    for relation, readers in joined.items():
+        assert model is not None
+        members[f"{relation}_row"] = property(view_class(target(model, relation).__entity__, readers))
     return type(f"{entity or 'Row'}Record", (asyncpg.Record,), members)
+
+
+def target(model: type[Base], relation: str) -> type[Base]:
+    """The model that a relation of another leads to: `owner` to what `owner_id` refers to."""
+    [key] = model.__table__.c[f"{relation}_id"].foreign_keys
+    [found] = [mapper.class_ for mapper in Base.registry.mappers if mapper.local_table is key.column.table]
+    return found
+
+
+def view_class(entity: str, readers: Mapping[str, Callable[[Any], Any]]) -> type:
+    """A class of rows that are part of a wider record."""
+
+    def keep(view: Any, record: Any) -> None:
+        view.record = record
+
+    members: dict[str, Any] = {"__slots__": ("record",), "__init__": keep, "__entity__": entity}
+    members |= {name: property(through_record(read)) for name, read in readers.items()}
+    return type(f"{entity}View", (), members)
+
+
+def through_record(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda view: read(view.record)
 
 
 def reader(position: int, kind: TypeEngine[Any]) -> Callable[[Any], Any]:
