@@ -397,3 +397,52 @@ async def test_operations_run_side_by_side() -> None:
     answers = await asyncio.gather(*(post(application, f'{{ hello(name: "{n}") }}') for n in range(20)))
 
     assert [answer.json()["data"]["hello"] for answer in answers] == [f"hello {n}" for n in range(20)]
+
+
+async def test_a_log_that_fails_does_not_break_the_answer() -> None:
+    application = Application()
+    application.observe = lambda context, record: 1 / 0  # type: ignore[method-assign, assignment]
+
+    response = await post(application, "{ hello }")
+
+    assert response.status_code == 200
+    assert isinstance(application.state.reported[0], ZeroDivisionError)
+
+
+async def test_a_failure_of_the_endpoint_itself_is_a_masked_500() -> None:
+    application = Application()
+    application.engine.documents = None  # type: ignore[assignment]
+
+    response = await post(application, "{ hello }")
+
+    assert response.status_code == 500
+    assert codes(response) == ["INTERNAL_SERVER_ERROR"]
+    assert len(application.state.reported) == 1
+
+
+@pytest.mark.parametrize("name", ["cost", "explainCost"])
+async def test_the_endpoints_own_extensions_are_true_or_false(name: str) -> None:
+    response = await post(Application(), "{ hello }", extensions={name: 1})
+
+    assert response.status_code == 422
+
+
+async def test_without_costs_there_is_nothing_to_explain() -> None:
+    application = Application()
+    application.service_options(costs=None)
+
+    explained = await post(application, "{ hello }", extensions={"explainCost": True})
+    answered = await post(application, "{ hello }")
+
+    assert explained.status_code == 422
+    assert "extensions" not in answered.json()
+
+
+async def test_viewers_without_a_budget_pay_nothing() -> None:
+    application = Application(budget=MemoryBudget(capacity=1, refill=0))
+    application.budget_key = lambda context: None  # type: ignore[method-assign]
+
+    for _ in range(3):
+        response = await post(application, "{ hello }")
+        assert response.status_code == 200
+    assert "remaining" not in response.json()["extensions"]["cost"]

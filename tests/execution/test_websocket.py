@@ -469,3 +469,52 @@ async def test_the_end_of_the_server_is_told_to_clients() -> None:
         pass
 
     assert client.connection.close_code in (1000, 1012)
+
+
+async def test_an_application_that_cannot_be_reached_asks_to_try_later() -> None:
+    application = Application()
+    application.refuse = RequestError("The database is away", "UNAVAILABLE", status=503)
+    async with socket(application) as client:
+        await client.send(type="connection_init")
+
+        assert await client.closed() == (1013, "The database is away")
+
+
+async def test_a_bug_while_connecting_is_masked() -> None:
+    application = Application()
+    application.refuse = RuntimeError("a secret in the text")  # type: ignore[assignment]
+    async with socket(application) as client:
+        await client.send(type="connection_init")
+
+        assert await client.closed() == (1013, "Internal server error")
+    assert len(application.state.reported) == 1
+
+
+async def test_nobody_connects_to_a_server_that_shuts_down() -> None:
+    application = Application()
+    await application.endpoint.close()
+    async with socket(application) as client:
+        assert (await client.closed())[0] == 1001
+
+
+async def test_a_cost_is_explained_over_a_websocket_too() -> None:
+    async with ready() as client:
+        await client.subscribe("1", "subscription { items { parent { id } } }", extensions={"explainCost": True})
+        message = await client.receive()
+
+        assert message["payload"]["data"] is None
+        assert message["payload"]["extensions"]["cost"]["requested"] == 2
+        assert await client.receive() == {"type": "complete", "id": "1"}
+
+
+async def test_a_bug_of_the_application_ends_only_its_operation() -> None:
+    application = Application()
+    async with ready(application) as client:
+        application.refuse = RuntimeError("a secret in the text")  # type: ignore[assignment]
+        await client.subscribe("1", "{ hello }")
+        broken = await client.receive()
+        application.refuse = None
+        await client.subscribe("2", "{ hello }")
+
+        assert (broken["type"], broken["payload"][0]["message"]) == ("error", "Internal server error")
+        assert (await client.receive())["id"] == "2"
