@@ -1,0 +1,219 @@
+"""What the compiler promises beyond the right answer: what is called how often, shared with whom, and kept how long."""
+
+import asyncio
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
+
+import pytest
+import strawberry
+from graphql import GraphQLError, GraphQLResolveInfo, build_schema, execute, parse
+from strawberry import Info, Maybe
+
+from graph.execution.compiler_values import position_of
+from graph.execution.documents import Documents, Operation
+from graph.execution.engine import Engine, Result
+from graph.execution.executor import MAX_PLANS, CompiledExecutor
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Context:
+    operation: Operation | None = None
+    infos: list[Any] = field(default_factory=list)
+    seen: list[Any] = field(default_factory=list)
+
+
+asked: list[type] = []
+
+
+def by_class(function: Any) -> Any:
+    function.by_class = True
+    return function
+
+
+@strawberry.interface
+class Node:
+    id: int
+
+    @classmethod
+    @by_class
+    def resolve_type(cls, obj: Any, info: GraphQLResolveInfo[Any], abstract: Any) -> str:
+        asked.append(type(obj))
+        return "Thing"
+
+
+class Row(tuple[Any, ...]):
+    __slots__ = ()
+    id = property(itemgetter(0))
+    title = property(itemgetter(1))
+
+
+@strawberry.input
+class Filter:
+    words: list[str]
+    size: Maybe[int | None]
+    inner: "Filter | None" = None
+
+
+@strawberry.type
+class Thing(Node):
+    title: str
+
+    @classmethod
+    @by_class
+    def is_type_of(cls, obj: Any, info: GraphQLResolveInfo[Any]) -> bool:
+        asked.append(type(obj))
+        return True
+
+    @strawberry.field
+    def path(self, info: Info[Context, None]) -> str:
+        info.context.infos.append(info)
+        return ".".join(map(str, info.path.as_list()))
+
+    @strawberry.field
+    def filtered(self, info: Info[Context, None], filter: Filter, words: list[str] | None = None) -> int:
+        info.context.seen.append((filter, words))
+        filter.words.append("changed")
+        if filter.inner:
+            filter.inner.words.append("changed")
+        if words is not None:
+            words.append("changed")
+        return len(filter.words)
+
+
+@strawberry.type
+class Query:
+    @strawberry.field
+    def rows(self) -> list[Thing]:
+        return [Row((n, f"row {n}")) for n in range(1000)]  # type: ignore[misc]
+
+    @strawberry.field
+    def things(self) -> list[Thing]:
+        return [Thing(id=n, title=str(n)) for n in range(3)]
+
+    @strawberry.field
+    def nodes(self) -> list[Node]:
+        return [Row((n, "")) for n in range(1000)]  # type: ignore[misc]
+
+
+SCHEMA = strawberry.Schema(Query, types=[Thing])
+
+
+@pytest.fixture
+def engine() -> Engine:
+    def report(error: GraphQLError, cause: BaseException) -> str:
+        raise cause
+
+    return Engine(SCHEMA, documents=Documents(SCHEMA._schema), classify=lambda _: None, report=report)
+
+
+async def run(engine: Engine, text: str, variables: dict[str, Any] | None = None, context: Any = None) -> Result:
+    document = engine.documents.get(text)
+    assert not document.errors
+    return await engine.execute(document.operation(None), variables, context or Context())
+
+
+async def test_the_type_of_rows_is_asked_once_for_each_class(engine: Engine) -> None:
+    asked.clear()
+    result = await run(engine, "{ rows { id title } nodes { id __typename } }")
+    assert len(result.data["rows"]) == len(result.data["nodes"]) == 1000
+    assert len(asked) <= 3
+
+
+async def test_info_has_the_path_of_each_object(engine: Engine) -> None:
+    result = await run(engine, "{ things { here: path } }")
+    assert [thing["here"] for thing in result.data["things"]] == ["things.0.here", "things.1.here", "things.2.here"]
+
+
+async def test_infos_that_were_kept_do_not_change(engine: Engine) -> None:
+    context = Context()
+    await run(engine, "{ things { path } }", context=context)
+    assert [info.path.as_list()[1] for info in context.infos] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "variables"),
+    [
+        ('{ things { filtered(filter: {words: ["a"], size: null, inner: {words: []}}, words: ["b"]) } }', None),
+        (
+            "query($f: Filter!, $w: [String!]) { things { filtered(filter: $f, words: $w) } }",
+            {"f": {"words": ["a"], "size": None, "inner": {"words": []}}, "w": ["b"]},
+        ),
+        (
+            'query($f: Filter! = {words: ["a"], size: null, inner: {words: []}}) '
+            '{ things { filtered(filter: $f, words: ["b"]) } }',
+            None,
+        ),
+    ],
+    ids=["literals", "variables", "defaults"],
+)
+async def test_a_resolver_may_change_its_arguments(engine: Engine, text: str, variables: dict[str, Any] | None) -> None:
+    context = Context()
+    for _ in range(2):
+        result = await run(engine, text, variables, context)
+        assert [thing["filtered"] for thing in result.data["things"]] == [2, 2, 2]
+    for filter, words in context.seen:
+        assert filter.words == ["a", "changed"]
+        assert filter.inner.words == ["changed"]
+        assert filter.inner.size is None
+        assert filter.size == strawberry.Some(None)
+        assert words == ["b", "changed"]
+    if variables:
+        assert variables["f"]["words"] == ["a"]
+
+
+async def test_an_operation_is_compiled_once_for_each_use_of_its_conditions(engine: Engine) -> None:
+    text = "query($a: Boolean!, $b: Boolean = true) { things { id @skip(if: $a) title @include(if: $b) } }"
+    for a in (True, False, True):
+        result = await run(engine, text, {"a": a})
+        assert ("id" in result.data["things"][0]) is not a
+    assert len(engine.documents.get(text).operation(None).memo["plans"]) == 2
+
+
+async def test_plans_of_an_operation_are_bounded(engine: Engine) -> None:
+    names = [f"v{n}" for n in range(6)]
+    declared = ", ".join(f"${name}: Boolean!" for name in names)
+    text = f"query({declared}) {{ __typename {' '.join(f'{n}: __typename @skip(if: ${n})' for n in names)} }}"
+    for number in range(64):
+        variables = {name: bool(number >> place & 1) for place, name in enumerate(names)}
+        result = await run(engine, text, variables)
+        assert len(result.data) == 1 + sum(not value for value in variables.values())
+    assert len(engine.documents.get(text).operation(None).memo["plans"]) <= MAX_PLANS
+
+
+async def test_an_operation_that_is_too_large_to_compile_is_answered(engine: Engine) -> None:
+    text = "{ things { " + " ".join(f"a{n}: id" for n in range(6000)) + " } }"
+    result = await run(engine, text)
+    assert len(result.data["things"][0]) == 6000
+    assert list(engine.documents.get(text).operation(None).memo["plans"].values()) == [None]
+
+
+def test_attributes_that_are_items_are_read_by_position() -> None:
+    assert position_of(Row, "title") == 1
+
+
+@pytest.mark.parametrize("member", [itemgetter("key"), itemgetter(0, 1), itemgetter(-1), itemgetter(True), len])
+def test_other_attributes_are_read_as_attributes(member: Any) -> None:
+    assert position_of(type("Other", (tuple,), {"a": property(member)}), "a") is None
+
+
+async def test_it_runs_as_an_execution_context_class_of_strawberry() -> None:
+    schema = strawberry.Schema(Query, types=[Thing], execution_context_class=CompiledExecutor)
+    result = await schema.execute("{ things { id path } }", context_value=Context())
+    assert not result.errors
+    assert result.data is not None
+    assert result.data["things"][1] == {"id": 1, "path": "things.1.path"}
+
+
+async def test_it_runs_as_an_executor_class_of_graphql_core() -> None:
+    schema = build_schema("type Query { a: Int, b: [Int!]! }")
+    result: Any = execute(schema, parse("{ a b }"), {"a": 1, "b": [2, 3]}, executor_class=CompiledExecutor)
+    assert result.data == {"a": 1, "b": [2, 3]}
+
+
+async def test_many_operations_run_at_the_same_time(engine: Engine) -> None:
+    texts = ["{ things { path filtered(filter: {words: []}) } }", "{ rows { id } }", "{ nodes { id } }"] * 5
+    results = await asyncio.gather(*(run(engine, text) for text in texts))
+    assert [list(result.data) for result in results] == [["things"], ["rows"], ["nodes"]] * 5
