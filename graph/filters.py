@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import strawberry
 
 from graph.errors import bad_input
+from graph.naming import camel
 from persistence.filters import Shape
 from persistence.ids import parse_id
 from persistence.validation import fold, storable
@@ -125,7 +126,7 @@ class _Parser:
         parts: list[Shape] = []
         for name, given in _given(filter):
             self._count(path)
-            here = f"{path}.{name.rstrip('_')}"
+            here = f"{path}.{camel(name.rstrip('_'))}"
             if name in ("and_", "or_"):
                 inner = (self.conjunction(part, f"{here}[{n}]", depth + 1) for n, part in enumerate(given))
                 parts.append((name[:-1], *inner))
@@ -144,7 +145,7 @@ class _Parser:
             if name == "is_null":
                 parts.append(("null", field, given))
                 continue
-            here = f"{path}.{name.rstrip('_')}"
+            here = f"{path}.{camel(name.rstrip('_'))}"
             if isinstance(given, list) and len(given) > MAX_VALUES:
                 raise bad_input(f"{here}: {len(given):,} values; at most {MAX_VALUES:,} are allowed.")
             value = [_value(filter, item, here) for item in given] if isinstance(given, list) else given

@@ -17,7 +17,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, all_, and_, any_, bindparam, exists, false, func, not_, or_, true
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    all_,
+    and_,
+    any_,
+    bindparam,
+    exists,
+    false,
+    func,
+    literal_column,
+    not_,
+    or_,
+    true,
+)
 from sqlalchemy.orm import InstrumentedAttribute
 
 from persistence.models import Base
@@ -118,7 +132,7 @@ def _or_null(comparison: Comparison) -> Comparison:
     return compare
 
 
-_contains: Comparison = _plain(lambda column, value: func.strpos(column, value) > 0)
+_contains: Comparison = _plain(lambda column, value: func.strpos(column, value) > literal_column("0"))
 _starts_with = _function("starts_with")
 
 # What holds, and what holds when it does not: each with NULL decided.
