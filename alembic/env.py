@@ -6,12 +6,17 @@ import dataclasses
 from alembic import context
 from sqlalchemy import Connection, text
 
+from persistence import migrations
 from persistence import settings as configuration
 from persistence.engine import create_engine
 from persistence.models import Base
 
 LOCK_TIMEOUT = "5s"
 """A migration that waits for a lock blocks everybody behind it: it gives up and can be tried again."""
+
+TURN = 7_236_475_001
+"""The advisory lock of who migrates: servers that start together take turns, and the second finds nothing to do."""
+TURN_TIMEOUT = "60s"
 
 config = context.config
 settings: configuration.Settings = config.attributes.get("settings") or configuration.load()
@@ -26,19 +31,29 @@ def migrate(connection: Connection | None = None) -> None:
         literal_binds=connection is None,
         transaction_per_migration=True,
     )
+    if connection is None:
+        context.execute(f"SET lock_timeout = '{migrations.LOCK_TIMEOUT}'")
     with context.begin_transaction():
         context.run_migrations()
 
 
 async def online(settings: configuration.Settings) -> None:
     engine = create_engine(settings, pooled=False)
-    async with engine.connect() as connection:
-        # A migration may take long; only waiting for locks is bounded.
-        await connection.execute(text("SET statement_timeout = 0"))
-        await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-        await connection.commit()
-        await connection.run_sync(migrate)
-    await engine.dispose()
+    try:
+        async with engine.connect() as connection:
+            # A migration may take long; only waiting for locks is bounded.
+            for statement in (
+                "SET statement_timeout = 0",
+                "SET idle_in_transaction_session_timeout = 0",
+                f"SET lock_timeout = '{TURN_TIMEOUT}'",
+                f"SELECT pg_advisory_lock({TURN})",  # until the connection is closed
+                f"SET lock_timeout = '{migrations.LOCK_TIMEOUT}'",
+            ):
+                await connection.execute(text(statement))
+            await connection.commit()
+            await connection.run_sync(migrate)
+    finally:
+        await engine.dispose()
 
 
 def run() -> None:

@@ -13,8 +13,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence.engine import create_engine
+from persistence.engine import FAILURES, DatabaseUnreachable, create_engine, is_unreachable, reason
+from persistence.session import sqlstate
 from persistence.settings import ROOT, Settings
+
+LOCK_TIMEOUT = "5s"
+"""A migration that waits for a lock blocks everybody behind it: it gives up and can be tried again."""
 
 
 class MigrationError(Exception):
@@ -40,7 +44,7 @@ def configuration(url: str, output: io.StringIO | None = None) -> Config:
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the database at `url` up to a revision. Raises `MigrationError`."""
+    """Bring the database at `url` up to a revision. Raises `MigrationError` and `DatabaseUnreachable`."""
     run(command.upgrade, url, revision)
 
 
@@ -66,6 +70,24 @@ def run(action: object, url: str, *arguments: str) -> None:
         action(configuration(url), *arguments)  # type: ignore[operator]  # Alembic's commands share no type
     except CommandError as error:
         raise MigrationError(f"migration failed: {' '.join(str(error).split())}") from None
+    except FAILURES as error:
+        raise explained(url, error) from error
+
+
+def explained(url: str, error: BaseException) -> MigrationError | DatabaseUnreachable:
+    """A failure of the database in one line; what the failed migration had changed is rolled back."""
+    if sqlstate(error) == "55P03":
+        return MigrationError(
+            "migration failed: another session holds a lock that it needs; try again, or end that session"
+        )
+    if sqlstate(error) is None or is_unreachable(error):
+        return DatabaseUnreachable(reason(engine_of(url), error))
+    said = str(getattr(error, "orig", None) or error).split(": ", 1)[-1]
+    return MigrationError(f"migration failed: {' '.join(said.split())}")
+
+
+def engine_of(url: str) -> AsyncEngine:
+    return create_engine(dataclasses.replace(Settings(), database_url=url), pooled=False)
 
 
 def head() -> str:
@@ -80,17 +102,21 @@ async def current(engine: AsyncEngine) -> str | None:
     async with engine.connect() as connection:
         try:
             return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar_one_or_none()
-        except ProgrammingError:
-            return None  # the table does not exist yet
+        except ProgrammingError as error:
+            if sqlstate(error) == "42P01":
+                return None  # the table does not exist yet
+            raise
 
 
 def status(url: str) -> Status:
-    """Where the database at `url` stands."""
+    """Where the database at `url` stands. Raises `DatabaseUnreachable`."""
 
     async def ask() -> str | None:
-        engine = create_engine(dataclasses.replace(Settings(), database_url=url), pooled=False)
+        engine = engine_of(url)
         try:
             return await current(engine)
+        except FAILURES as error:
+            raise explained(url, error) from error
         finally:
             await engine.dispose()
 

@@ -1,0 +1,295 @@
+"""Migrations: back and forth, the same as the models, patient but not for ever, on every supported PostgreSQL."""
+
+import asyncio
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, Integer, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from persistence import migrations, pages, tasks, users
+from persistence.engine import DatabaseUnreachable, create_engine
+from persistence.migrations import MigrationError
+from persistence.models import Base, Role, Scope
+from persistence.pages import Query, Window
+from persistence.session import Session
+from persistence.settings import Settings
+from persistence.viewer import Viewer
+from tests.conftest import QUICK_HASH
+
+POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+
+
+@pytest.fixture(scope="module")
+def postgres15() -> Iterator[str]:
+    """The URL of a temporary server of Debian's PostgreSQL 15: the oldest that is supported."""
+    if not (POSTGRES_15 / "postgres").exists():
+        pytest.skip("PostgreSQL 15 is not installed: apt-get install postgresql-15")
+    home = Path(tempfile.mkdtemp(prefix="taskstore-15-"))
+    identity: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        account = pwd.getpwnam("nobody")
+        identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        os.chown(home, account.pw_uid, account.pw_gid)
+
+    def program(name: str, *arguments: str) -> None:
+        subprocess.run([POSTGRES_15 / name, *arguments], cwd=home, check=True, capture_output=True, **identity)
+
+    data, options = str(home / "data"), f"-k {home} -c listen_addresses= -c fsync=off"
+    program("initdb", "-D", data, "-U", "ada", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+    program("pg_ctl", "start", "-w", "-D", data, "-l", str(home / "log"), "-o", options)
+    yield f"postgresql://ada@/postgres?host={home}"
+    program("pg_ctl", "stop", "-D", data, "-m", "immediate")
+    shutil.rmtree(home)
+
+
+@pytest.fixture(params=["embedded", "15"])
+def empty_database(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database, on the embedded server and on PostgreSQL 15."""
+    if request.param == "embedded":
+        make: Callable[[], str] = request.getfixturevalue("new_database")
+        return make()
+    url: str = request.getfixturevalue("postgres15")
+    execute(url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    return url
+
+
+def execute(url: str, *statements: str) -> list[Any]:
+    """The first column of the last statement's rows."""
+
+    async def run() -> list[Any]:
+        engine = create_engine(Settings(database_url=url), pooled=False)
+        try:
+            async with engine.begin() as connection:
+                for statement in statements:
+                    result = await connection.execute(text(statement))
+                return list(result.scalars()) if result.returns_rows else []
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(run())
+
+
+TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+FUNCTIONS = "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+
+
+def test_migrations_go_up_down_and_up_again_and_agree_with_the_models(empty_database: str) -> None:
+    migrations.upgrade(empty_database)
+    assert set(execute(empty_database, TABLES)) == {"alembic_version", *Base.metadata.tables}
+    migrations.check(empty_database)
+
+    migrations.downgrade(empty_database)
+    assert execute(empty_database, TABLES) == ["alembic_version"]
+    assert execute(empty_database, FUNCTIONS) == []
+
+    migrations.upgrade(empty_database)
+    migrations.check(empty_database)
+    assert migrations.status(empty_database).is_current
+
+
+def test_an_empty_database_has_no_revision(empty_database: str) -> None:
+    status = migrations.status(empty_database)
+
+    assert (status.current, status.head, status.is_current) == (None, migrations.head(), False)
+
+
+def test_a_migrated_database_has_the_revision_of_the_code(settings: Settings) -> None:
+    assert settings.database_url is not None
+    assert migrations.status(settings.database_url) == migrations.Status(migrations.head(), migrations.head())
+
+
+@pytest.mark.anyio
+async def test_the_current_revision_is_read_through_a_pool(engine: AsyncEngine) -> None:
+    assert await migrations.current(engine) == migrations.head()
+
+
+def test_upgrading_again_does_nothing(settings: Settings) -> None:
+    assert settings.database_url is not None
+    migrations.upgrade(settings.database_url)
+
+
+def test_a_model_with_another_column_is_found(settings: Settings) -> None:
+    assert settings.database_url is not None
+    table = Base.metadata.tables["tasks"]
+    column = Column("surprise", Integer)
+    table.append_column(column)
+
+    try:
+        with pytest.raises(MigrationError, match="surprise") as caught:
+            migrations.check(settings.database_url)
+    finally:
+        table._columns.remove(column)
+
+    assert "\n" not in str(caught.value)
+    migrations.check(settings.database_url)
+
+
+def test_every_way_in_which_a_database_differs_from_the_models_is_named(migrated: str) -> None:
+    execute(
+        migrated,
+        "ALTER TABLE users ADD COLUMN surprise integer",
+        "ALTER TABLE users ALTER COLUMN name DROP NOT NULL",
+        "ALTER TABLE users ALTER COLUMN time_zone SET DEFAULT 'Europe/Berlin'",
+        "ALTER TABLE tokens ALTER COLUMN name TYPE varchar(100)",
+        "DROP INDEX ix_tasks_owner_id_due_at_id",
+        "ALTER TABLE tokens DROP CONSTRAINT uq_tokens_secret_hash",
+        "ALTER TABLE tokens DROP CONSTRAINT fk_tokens_user_id_users",
+        "ALTER TABLE changes ALTER COLUMN xact DROP DEFAULT, ALTER COLUMN xact TYPE bigint USING 1",
+        "CREATE TABLE stranger (id integer)",
+    )
+
+    with pytest.raises(MigrationError) as caught:
+        migrations.check(migrated)
+
+    message = str(caught.value)
+    assert "\n" not in message
+    for difference in (
+        "surprise",
+        "modify_nullable",
+        "modify_default",
+        "modify_type', None, 'tokens', 'name'",
+        "ix_tasks_owner_id_due_at_id",
+        "add_constraint",
+        "add_fk",
+        "modify_type', None, 'changes', 'xact'",
+        "stranger",
+    ):
+        assert difference in message
+
+
+@pytest.fixture
+def migrated(new_database: Callable[[], str]) -> str:
+    url = new_database()
+    migrations.upgrade(url)
+    return url
+
+
+def test_the_sql_for_people_gives_the_same_database(new_database: Callable[[], str]) -> None:
+    script = migrations.sql()
+    url = new_database()
+
+    async def run() -> None:
+        engine = create_engine(Settings(database_url=url), pooled=False)
+        async with engine.connect() as connection:
+            raw: Any = await connection.get_raw_connection()
+            await raw.driver_connection.execute(script)
+        await engine.dispose()
+
+    asyncio.run(run())
+
+    assert "lock_timeout" in script
+    assert migrations.status(url).is_current
+    migrations.check(url)
+
+
+def test_a_migration_gives_up_when_another_session_holds_a_lock(migrated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "200ms")
+
+    async def hold() -> None:
+        engine = create_engine(Settings(database_url=migrated), pooled=False)
+        async with engine.begin() as connection:
+            await connection.execute(text("LOCK TABLE tasks IN ACCESS SHARE MODE"))
+            with pytest.raises(MigrationError) as caught:
+                await asyncio.to_thread(migrations.downgrade, migrated)
+            assert "another session holds a lock" in str(caught.value)
+            assert "\n" not in str(caught.value)
+        await engine.dispose()
+
+    asyncio.run(hold())
+
+    assert migrations.status(migrated).is_current
+
+
+def test_two_servers_that_start_together_migrate_once(new_database: Callable[[], str]) -> None:
+    url = new_database()
+    programs = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "import sys; from persistence import migrations; migrations.upgrade(sys.argv[1])",
+                url,
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+
+    with ThreadPoolExecutor() as threads:
+        outcomes = list(threads.map(lambda program: (program.communicate()[1], program.returncode), programs))
+
+    assert outcomes == [("", 0)] * 3
+    assert migrations.status(url).is_current
+
+
+def test_an_unknown_revision_is_named(migrated: str) -> None:
+    with pytest.raises(MigrationError, match="nowhere"):
+        migrations.upgrade(migrated, "nowhere")
+
+
+def test_a_database_of_a_later_version_is_named(migrated: str) -> None:
+    execute(migrated, "UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(MigrationError, match="9999"):
+        migrations.upgrade(migrated)
+    assert migrations.status(migrated).current == "9999"
+
+
+def test_a_table_in_the_way_is_named_in_one_line_and_nothing_is_changed(new_database: Callable[[], str]) -> None:
+    url = new_database()
+    execute(url, "CREATE TABLE tokens (id integer)")
+
+    with pytest.raises(MigrationError, match='relation "tokens" already exists') as caught:
+        migrations.upgrade(url)
+
+    assert "\n" not in str(caught.value)
+    assert set(execute(url, TABLES)) <= {"tokens", "alembic_version"}
+
+
+def test_an_unreachable_database_is_told_in_one_line_without_the_password() -> None:
+    for action in (migrations.upgrade, migrations.status):
+        with pytest.raises(DatabaseUnreachable) as caught:
+            action("postgresql://ada:s3cret@127.0.0.1:1/tasks")
+
+        assert str(caught.value) == "the database at 127.0.0.1:1/tasks is unreachable: nothing listens there"
+
+
+@pytest.mark.anyio
+async def test_the_store_works_on_postgresql_15(postgres15: str) -> None:
+    await asyncio.to_thread(migrations.upgrade, postgres15)
+    engine = create_engine(Settings(database_url=postgres15))
+    session = Session(engine)
+
+    async def work(session: Session) -> Viewer:
+        user = await users.create(session, email="ada@example.org", name="Ada", password_hash=QUICK_HASH)
+        viewer = Viewer(user.id, Role.MEMBER, frozenset(Scope), user.id)
+        for title in ("Write the report", "Water the plants"):
+            await tasks.create(session, viewer, title=title, tags=["Größe"])
+        return viewer
+
+    viewer = await session.transact(work)
+    query = Query(tasks.LISTING, limited=True, values={"owner": viewer.id})
+    listed = await pages.page(session, query, Window(10), frozenset({"title", "tags"}), keys=True)
+    search = Query(tasks.LISTING, searching=True, limited=True, values={"owner": viewer.id, "search": "rep"})
+    found = await pages.page(session, search, Window(10), frozenset({"title"}), keys=True)
+    await session.transact(lambda s: users.delete(s, viewer, viewer.id))
+
+    assert [(row.title, row.tags) for row in listed.rows] == [
+        ("Water the plants", ["grösse"]),
+        ("Write the report", ["grösse"]),
+    ]
+    assert [row.title for row in found.rows] == ["Write the report"]
+    assert await pages.count(session, query) == 0
+    await session.close()
+    await engine.dispose()
