@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlc
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from persistence.pool import FairPool
 from persistence.settings import Settings, SettingsError
 
 STATEMENT_CACHE = 512
@@ -148,6 +149,7 @@ def create_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:
         connect_args=arguments,
         echo=settings.echo,
         hide_parameters=True,
+        poolclass=FairPool,
         pool_size=settings.pool_size,
         max_overflow=settings.pool_overflow,
         pool_timeout=settings.pool_timeout,

@@ -1,0 +1,130 @@
+"""The order in which connections are given out, and how many are kept."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import PoolProxiedConnection, text
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import greenlet_spawn
+from sqlalchemy.util.queue import Empty, Full
+
+from persistence import pool
+from persistence.engine import create_engine
+from persistence.pool import FairPool, FairQueue
+from persistence.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+SIZE, OVERFLOW = 2, 3
+
+
+@pytest.fixture
+async def small(settings: Settings) -> AsyncIterator[AsyncEngine]:
+    engine = create_engine(replace(settings, pool_size=SIZE, pool_overflow=OVERFLOW, pool_timeout=0.2))
+    yield engine
+    await engine.dispose()
+
+
+async def hold(engine: AsyncEngine) -> list[PoolProxiedConnection]:
+    """Take all connections there may be."""
+    return [await engine.raw_connection() for _ in range(SIZE + OVERFLOW)]
+
+
+def give_back(connection: PoolProxiedConnection) -> None:
+    connection.close()
+
+
+async def test_who_waits_longest_gets_the_next_connection(small: AsyncEngine) -> None:
+    held = await hold(small)
+    served: list[int] = []
+
+    async def wait(number: int) -> None:
+        connection = await small.raw_connection()
+        served.append(number)
+        await asyncio.sleep(0)
+        give_back(connection)
+
+    waiting = [asyncio.create_task(wait(number)) for number in range(20)]
+    await asyncio.sleep(0.01)
+    give_back(held.pop())
+    late = asyncio.create_task(wait(20))  # comes when one is free that somebody else waits for
+    await asyncio.gather(*waiting, late)
+    for connection in held:
+        give_back(connection)
+
+    assert served == list(range(21))
+
+
+async def test_a_pool_without_a_free_connection_says_so_in_time(small: AsyncEngine) -> None:
+    held = await hold(small)
+    with pytest.raises(PoolTimeout):
+        await small.raw_connection()
+    for connection in held:
+        give_back(connection)
+    async with small.connect() as another:
+        assert await another.scalar(text("SELECT 1")) == 1
+
+
+async def test_a_waiter_that_is_cancelled_leaves_the_connection_to_the_next(small: AsyncEngine) -> None:
+    held = await hold(small)
+    first, second = (asyncio.create_task(small.raw_connection()) for _ in range(2))
+    await asyncio.sleep(0.01)
+    give_back(held.pop())  # handed to the first, which will not take it
+    first.cancel()
+    taken = await second
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    for connection in [taken, *held]:
+        give_back(connection)
+
+    assert isinstance(small.pool, FairPool)
+    assert small.pool.checkedout() == 0
+
+
+async def test_a_waiter_that_is_cancelled_alone_gives_the_connection_back(small: AsyncEngine) -> None:
+    held = await hold(small)
+    waiter = asyncio.create_task(small.raw_connection())
+    await asyncio.sleep(0.01)
+    give_back(held.pop())
+    waiter.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    for connection in held:
+        give_back(connection)
+
+    assert isinstance(small.pool, FairPool)
+    assert (small.pool.checkedout(), small.pool.checkedin()) == (0, SIZE + OVERFLOW)
+
+
+async def test_busy_connections_are_kept_beyond_the_size_of_the_pool(small: AsyncEngine) -> None:
+    backends = set()
+    for _ in range(3):
+        held = await hold(small)
+        backends |= {connection.driver_connection.get_server_pid() for connection in held}  # type: ignore[union-attr]
+        for connection in held:
+            give_back(connection)
+
+    assert len(backends) == SIZE + OVERFLOW
+
+
+async def test_connections_that_were_not_needed_for_a_while_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue: FairQueue[str] = FairQueue(2)
+    for item in "abc":
+        queue.put_nowait(item)
+    monkeypatch.setattr(pool, "KEEP_SECONDS", -1.0)
+
+    with pytest.raises(Full):
+        queue.put_nowait("d")
+    assert [queue.get_nowait() for _ in range(queue.qsize())] == ["c", "b", "a"]
+
+
+async def test_a_failed_wait_leaves_nothing_behind() -> None:
+    queue: FairQueue[str] = FairQueue(1)
+    with pytest.raises(Empty):
+        await greenlet_spawn(queue.get, True, 0.01)
+    queue.put_nowait("a")
+
+    assert queue.qsize() == 1
