@@ -30,7 +30,17 @@ from types import MappingProxyType
 from typing import IO
 from urllib.parse import quote
 
-from persistence.postgres import Account, Installation, account_for, find_installation, is_searchable
+from persistence.postgres import (
+    ENVIRONMENT,
+    GUARD,
+    LAUNCHER,
+    SOCKET_DIR_PREFIX,
+    Account,
+    Installation,
+    account_for,
+    find_installation,
+    make_socket_dir,
+)
 
 logger = logging.getLogger("taskstore.embedded")
 
@@ -52,26 +62,6 @@ SERVER_OPTIONS: Mapping[str, str] = MappingProxyType(
         "log_checkpoints": "off",
     }
 )
-
-# Replaced by the server with `exec`. It drops root first, because a change of user forgets the parent-death signal (1),
-# and looks at its parent last, because that may have died before the signal was asked for.
-LAUNCHER = """
-import ctypes, os, signal, sys
-parent, uid, gid = map(int, sys.argv[1:4])
-if uid != os.geteuid():
-    os.setgroups([]); os.setgid(gid); os.setuid(uid)
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, int(signal.SIGINT), 0, 0, 0)
-if os.getppid() == parent:
-    os.execv(sys.argv[4], sys.argv[4:])
-"""
-
-# Where the kernel has no parent-death signal: the pipe closes when the owner dies; a byte says that the server is gone.
-GUARD = """
-import os, signal, sys
-if not sys.stdin.buffer.read(1):
-    os.kill(int(sys.argv[1]), signal.SIGINT)
-"""
 
 
 class EmbeddedError(Exception):
@@ -271,6 +261,8 @@ class EmbeddedPostgres:
             )
         account.own(self.pgdata)
         self._socket_dir = make_socket_dir(account)
+        if self._socket_dir is None:
+            raise EmbeddedError("the embedded PostgreSQL needs a temporary directory with a short path; set TMPDIR")
         log = self.data_dir / "postgres.log"
         if log.exists() and log.stat().st_size > LOG_BYTES:
             log.replace(log.with_suffix(".log.1"))
@@ -432,7 +424,10 @@ class EmbeddedPostgres:
         if state is not None:
             directory = Path(state.url.rpartition("host=")[2])
             if directory.name.startswith(SOCKET_DIR_PREFIX):
-                shutil.rmtree(directory, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    for name in (".s.PGSQL.5432", ".s.PGSQL.5432.lock"):
+                        (directory / name).unlink(missing_ok=True)
+                    directory.rmdir()
             (self.data_dir / "state.json").unlink(missing_ok=True)
 
     def _end_leftovers(self, installation: Installation) -> None:
@@ -456,21 +451,6 @@ class EmbeddedPostgres:
                 raise EmbeddedError(f"processes {left} of an earlier server in {self.pgdata} do not end")
         # Its number may meanwhile be that of an unrelated process, as after the restart of a container.
         (self.pgdata / "postmaster.pid").unlink(missing_ok=True)
-
-
-ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TZ": "UTC"}
-
-SOCKET_DIR_PREFIX = "taskstore-"
-
-
-def make_socket_dir(account: Account) -> Path:
-    """A private directory of the server's user whose path is short enough for a socket (104 bytes on macOS)."""
-    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108  # mkdtemp makes an unpredictable name
-        if len(os.fsencode(parent)) <= 60 and Path(parent).is_dir() and is_searchable(Path(parent), account):
-            directory = Path(tempfile.mkdtemp(prefix=SOCKET_DIR_PREFIX, dir=parent))
-            account.own(directory)
-            return directory
-    raise EmbeddedError("no temporary directory with a short path that the embedded PostgreSQL can use; set TMPDIR")
 
 
 def _is_alive(pid: int) -> bool:

@@ -20,6 +20,32 @@ CACHE = Path("/var/cache/taskstore")
 
 WORKING_DIRECTORY = "/proc/self/cwd"
 
+SOCKET_DIR_PREFIX = "taskstore-"
+
+
+ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TZ": "UTC"}
+"""The server's environment: nothing of ours may change how it behaves."""
+
+# Replaced by the server with `exec`. It drops root first, because a change of user forgets the parent-death signal (1),
+# and looks at its parent last, because that may have died before the signal was asked for.
+LAUNCHER = """
+import ctypes, os, signal, sys
+parent, uid, gid = map(int, sys.argv[1:4])
+if uid != os.geteuid():
+    os.setgroups([]); os.setgid(gid); os.setuid(uid)
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, int(signal.SIGINT), 0, 0, 0)
+if os.getppid() == parent:
+    os.execv(sys.argv[4], sys.argv[4:])
+"""
+
+# Where the kernel has no parent-death signal: the pipe closes when the owner dies; a byte says that the server is gone.
+GUARD = """
+import os, signal, sys
+if not sys.stdin.buffer.read(1):
+    os.kill(int(sys.argv[1]), signal.SIGINT)
+"""
+
 
 class Identity(TypedDict, total=False):
     """Arguments of `subprocess` that change the user."""
@@ -165,3 +191,13 @@ def reachable_copy(installation: Installation, package: Path) -> Installation:
         except OSError:  # another process was faster
             shutil.rmtree(fresh)
     return copy
+
+
+def make_socket_dir(account: Account) -> Path | None:
+    """A private directory of the server's user whose path is short enough for a socket (104 bytes on macOS)."""
+    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108  # mkdtemp makes an unpredictable name
+        if len(os.fsencode(parent)) <= 60 and Path(parent).is_dir() and is_searchable(Path(parent), account):
+            directory = Path(tempfile.mkdtemp(prefix=SOCKET_DIR_PREFIX, dir=parent))
+            account.own(directory)
+            return directory
+    return None

@@ -24,6 +24,9 @@ from persistence.settings import ROOT
 # The tests kill processes, not machines: what the kernel has taken is safe.
 QUICK = {"fsync": "off"}
 
+# What asyncpg raises when the server goes away, depending on what it was doing.
+LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
 OWNER = """
 import sys, time
 from pathlib import Path
@@ -170,7 +173,7 @@ def test_starting_while_the_server_of_a_killed_owner_still_works(data_dir: Path)
             await asyncio.sleep(0.2)
             process.kill()
             process.wait()
-            with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+            with pytest.raises(LOST):
                 await busy
 
         asyncio.run(kill_while_busy())
@@ -187,7 +190,7 @@ def test_a_killed_server_comes_back_with_everything_acknowledged(data_dir: Path)
             other = await asyncpg.connect(server.url)
             busy = asyncio.create_task(other.execute("SELECT count(*) FROM generate_series(1, 1000000000)"))
             acknowledged = 0
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with contextlib.suppress(*LOST):
                 while True:
                     await connection.execute("INSERT INTO kept VALUES ($1)", acknowledged + 100)
                     acknowledged += 1
@@ -197,7 +200,7 @@ def test_a_killed_server_comes_back_with_everything_acknowledged(data_dir: Path)
                         os.kill(killed, signal.SIGKILL)
                         began = time.monotonic()
             while time.monotonic() < began + 15:
-                with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                with contextlib.suppress(*LOST):
                     again = await asyncpg.connect(server.url, timeout=2)
                     break
                 await asyncio.sleep(0.05)
@@ -206,7 +209,7 @@ def test_a_killed_server_comes_back_with_everything_acknowledged(data_dir: Path)
                 :acknowledged
             ] == list(range(100, 100 + acknowledged))
             await again.close()
-            with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+            with pytest.raises(LOST):
                 await busy
             connection.terminate()
             other.terminate()
