@@ -31,7 +31,7 @@ class OperationRecord:
     cost: int | None = None
     bytes: int = 0  # of the answer, before compression
     events: int | None = None  # of a subscription
-    stopped: str | None = None  # "timeout", "disconnect" or "complete" when it did not end by itself
+    stopped: str | None = None  # "slow", "timeout", "disconnect" or "complete" when it did not end by itself
 
 
 class Host(Protocol):

@@ -136,16 +136,17 @@ class GraphQLEndpoint:
             if scope["method"] == "OPTIONS":
                 await self._options(scope, head, send)
                 return
-            parameters = await self._parameters(scope, receive, head)
-            if media is None:
-                raise bad_request(f"The answer is {GRAPHQL_RESPONSE} or {JSON}; accept one of them", 406)
-            prepared = self.service.prepare(parameters, record)
-            kind = prepared.operation.kind
-            if kind is OperationType.MUTATION and scope["method"] != "POST":
-                raise bad_request("Mutations must be sent by POST", 405, Allow="POST")
-            if kind is OperationType.SUBSCRIPTION:
-                raise bad_request("Subscriptions must be sent over a WebSocket (graphql-transport-ws)", 422)
-            with Stopping(receive, self.options.timeout):
+            with Stopping(receive, self.options.timeout) as stopping:
+                parameters = await self._parameters(scope, receive, head)
+                stopping.watch()
+                if media is None:
+                    raise bad_request(f"The answer is {GRAPHQL_RESPONSE} or {JSON}; accept one of them", 406)
+                prepared = self.service.prepare(parameters, record)
+                kind = prepared.operation.kind
+                if kind is OperationType.MUTATION and scope["method"] != "POST":
+                    raise bad_request("Mutations must be sent by POST", 405, Allow="POST")
+                if kind is OperationType.SUBSCRIPTION:
+                    raise bad_request("Subscriptions must be sent over a WebSocket (graphql-transport-ws)", 422)
                 result, context = await self.service.execute(prepared, HTTPConnection(scope), None, record)
         except Refused as refused:
             result = refused.result
@@ -157,7 +158,7 @@ class GraphQLEndpoint:
                 record.duration = perf_counter() - started
                 self.service.observe(context, record)
                 return
-            result = Result(errors=[self.service.timed_out(record)])
+            result = Result(errors=[self._too_slow() if stopped.reason == "slow" else self.service.timed_out(record)])
         except Exception as error:
             result = self.service.failure(error)
         await self._answer(scope, send, receive, head, media, result, record)
@@ -172,13 +173,7 @@ class GraphQLEndpoint:
                 raise bad_request(problem, 415, Accept_Post=JSON)
             if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
                 raise bad_request("The request body must not be compressed", 415, Accept_Encoding="identity")
-            try:
-                async with asyncio.timeout(self.options.timeout):
-                    body = await self._body(receive, head)
-            except TimeoutError:
-                message = f"The request body did not arrive within {self.options.timeout:g} s"
-                raise bad_request(message, 408, Connection="close") from None
-            return from_json(body)
+            return from_json(await self._body(receive, head))
         if method in ("GET", "HEAD"):
             query_string: bytes = scope["query_string"]
             if len(query_string) > self.options.max_body:
@@ -205,6 +200,9 @@ class GraphQLEndpoint:
         if len(body) > limit:
             raise self._too_large()
         return body
+
+    def _too_slow(self) -> RequestError:
+        return bad_request(f"The request did not arrive within {self.options.timeout:g} s", 408, Connection="close")
 
     def _too_large(self) -> RequestError:
         return bad_request(f"The request body is larger than {self.options.max_body} bytes", 413, Connection="close")

@@ -1,4 +1,4 @@
-"""Stops an operation that takes too long or whose client has gone away."""
+"""Stops a request that takes too long or whose client has gone away."""
 
 import asyncio
 from types import TracebackType
@@ -11,7 +11,7 @@ LOOK_AFTER = 0.02
 
 
 class Stopped(Exception):
-    """The operation was stopped; `reason` is "timeout" or "disconnect"."""
+    """The request was stopped: `reason` is "slow" (it did not arrive in time), "timeout" or "disconnect"."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -19,22 +19,34 @@ class Stopped(Exception):
 
 
 class Stopping:
-    """Cancels the block it guards after `timeout` seconds, or when `receive` says that the client is gone.
+    """Cancels the block it guards when the request or the operation takes too long, or when the client is gone.
 
-    The cancelled block ends in `Stopped`. It costs one timer as long as nothing happens, which is why it is not a task
-    group and a timeout. The request must have been read to its end.
+    The block first reads the request, then calls `watch` and runs the operation; each has `timeout` seconds. The
+    cancelled block ends in `Stopped`. It costs one timer as long as nothing happens, which is why it is no task group.
     """
 
-    __slots__ = ("_deadline", "_handle", "_loop", "_reason", "_receive", "_task", "_watcher")
+    __slots__ = (
+        "_deadline",
+        "_handle",
+        "_late",
+        "_loop",
+        "_reading",
+        "_reason",
+        "_receive",
+        "_task",
+        "_timeout",
+        "_watcher",
+    )
 
     def __init__(self, receive: Receive, timeout: float) -> None:
-        self._receive = receive
+        self._receive, self._timeout = receive, timeout
         self._loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
         self._task: asyncio.Task[object] = task
         self._watcher: asyncio.Task[None] | None = None
         self._reason: str | None = None
+        self._reading, self._late = True, False
         self._deadline = self._loop.time() + timeout
         self._handle = self._loop.call_later(min(LOOK_AFTER, timeout), self._look)
 
@@ -50,8 +62,24 @@ class Stopping:
         if self._reason is not None and kind is asyncio.CancelledError and self._task.uncancel() == 0:
             raise Stopped(self._reason) from None
 
+    def watch(self) -> None:
+        """The request has been read: from here on `receive` can only say that the client is gone."""
+        self._reading = False
+        if self._late:
+            self._handle.cancel()
+            self._deadline = self._loop.time() + self._timeout
+            self._handle = self._loop.call_later(min(LOOK_AFTER, self._timeout), self._look)
+
     def _look(self) -> None:
-        self._watcher = self._loop.create_task(self._watch())
+        if self._reading:
+            self._late = True
+            self._handle = self._loop.call_at(self._deadline, self._stop, "slow")
+        else:
+            self._watcher = self._loop.create_task(self._watch())
+
+    def _stop(self, reason: str) -> None:
+        self._reason = reason
+        self._task.cancel()
 
     async def _watch(self) -> None:
         reason = "disconnect"
@@ -61,5 +89,4 @@ class Stopping:
                     pass
         except TimeoutError:
             reason = "timeout"
-        self._reason = reason
-        self._task.cancel()
+        self._stop(reason)

@@ -132,3 +132,31 @@ async def test_a_hundred_clients_are_answered() -> None:
 
         assert all(await asyncio.gather(*(ask(n) for n in range(100))))
     assert application.state.open == 0
+
+
+async def test_the_time_for_a_request_is_not_taken_from_its_operation() -> None:
+    application = Application(timeout=0.4)
+    body = query("{ slow(seconds: 0.3) }")
+    async with served(application.endpoint) as address:
+        reader, writer = await opened(address)
+        writer.write(request(address, body)[: -len(body)])
+        await asyncio.sleep(0.25)
+        writer.write(body)
+
+        assert await status_of(reader) == 200
+        writer.close()
+
+
+async def test_a_client_that_sent_slowly_and_goes_away_cancels_its_operation() -> None:
+    application = Application()
+    body = query("{ slow }")
+    async with served(application.endpoint) as address:
+        _, writer = await opened(address)
+        writer.write(request(address, body)[: -len(body)])
+        await asyncio.sleep(0.1)
+        writer.write(body)
+        await until(lambda: application.state.contexts == 1)
+        writer.transport.abort()
+        await until(lambda: len(application.state.records) == 1)
+
+    assert application.state.cancelled == 1
