@@ -11,6 +11,8 @@ import pytest
 from graphql import GraphQLSchema, OperationDefinitionNode, parse, validate
 
 from graph.cli import make_parser
+from graph.execution.limits import Limits
+from graph.naming import camel
 from graph.schema import schema
 from persistence.settings import ROOT, Settings, variable
 
@@ -74,6 +76,12 @@ def test_every_error_code_is_documented() -> None:
 
     assert {"STALE_VERSION", "TOO_LONG", "BAD_REQUEST", "RATE_LIMITED", "INTERNAL_SERVER_ERROR"} <= codes
     assert sorted(code for code in codes if f"`{code}`" not in API.read_text()) == []
+
+
+def test_every_limit_on_documents_is_documented() -> None:
+    limits = [camel(field.name) for field in dataclasses.fields(Limits) if field.type is not bool]
+
+    assert [name for name in limits if f"`{name}`" not in API.read_text()] == []
 
 
 def test_no_error_code_is_documented_that_does_not_exist() -> None:
