@@ -34,12 +34,11 @@ from persistence.postgres import (
     ENVIRONMENT,
     GUARD,
     LAUNCHER,
-    SOCKET_DIR_PREFIX,
     Account,
     Installation,
+    SocketDir,
     account_for,
     find_installation,
-    make_socket_dir,
 )
 
 logger = logging.getLogger("taskstore.embedded")
@@ -111,7 +110,7 @@ class EmbeddedPostgres:
         self.attached = False
         self._state: State | None = None
         self._lock: IO[bytes] | None = None
-        self._socket_dir: Path | None = None
+        self._socket_dir: SocketDir | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._supervisor: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -175,7 +174,7 @@ class EmbeddedPostgres:
                 self._end(self._process)
             self._supervisor.join(0.1)
         if self._socket_dir is not None:
-            shutil.rmtree(self._socket_dir, ignore_errors=True)
+            self._socket_dir.remove()
         if self._lock is not None:
             (self.data_dir / "state.json").unlink(missing_ok=True)
             self._lock.close()
@@ -243,7 +242,7 @@ class EmbeddedPostgres:
     # The server
 
     def _start_as_owner(self) -> None:
-        self._remove_socket_dir_of_dead_owner()
+        (self.data_dir / "state.json").unlink(missing_ok=True)  # of an owner that was killed
         account = account_for(self.pgdata)
         installation = find_installation(account)
         if installation is None:
@@ -260,7 +259,7 @@ class EmbeddedPostgres:
                 "dump it with the release that wrote it and restore it here (docs/operations.md)"
             )
         account.own(self.pgdata)
-        self._socket_dir = make_socket_dir(account)
+        self._socket_dir = SocketDir.make(account)
         if self._socket_dir is None:
             raise EmbeddedError("the embedded PostgreSQL needs a temporary directory with a short path; set TMPDIR")
         log = self.data_dir / "postgres.log"
@@ -278,7 +277,7 @@ class EmbeddedPostgres:
         self._started.wait()
         if self._failure is not None:
             raise self._failure
-        url = f"postgresql://taskstore@/{quote(self.database)}?host={quote(str(self._socket_dir))}"
+        url = f"postgresql://taskstore@/{quote(self.database)}?host={quote(str(self._socket_dir.path))}"
         self._publish(State(os.getpid(), url))
 
     def _initialise(self, installation: Installation, account: Account) -> None:
@@ -355,7 +354,7 @@ class EmbeddedPostgres:
         server = [
             installation.program("postgres"),
             *("-D", account.argument_for(self.pgdata)),
-            *("-c", f"unix_socket_directories={self._socket_dir}"),
+            *("-c", f"unix_socket_directories={self._socket_dir.path}"),
             *self._flags(),
         ]
         launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid()), str(account.uid), str(account.gid)]
@@ -418,17 +417,6 @@ class EmbeddedPostgres:
                 return
 
     # What a dead owner or a dead server left
-
-    def _remove_socket_dir_of_dead_owner(self) -> None:
-        state = self._read_state()
-        if state is not None:
-            directory = Path(state.url.rpartition("host=")[2])
-            if directory.name.startswith(SOCKET_DIR_PREFIX):
-                with contextlib.suppress(OSError):
-                    for name in (".s.PGSQL.5432", ".s.PGSQL.5432.lock"):
-                        (directory / name).unlink(missing_ok=True)
-                    directory.rmdir()
-            (self.data_dir / "state.json").unlink(missing_ok=True)
 
     def _end_leftovers(self, installation: Installation) -> None:
         """End server processes without an owner: they hold the shared memory that a new server insists on.

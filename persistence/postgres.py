@@ -1,10 +1,12 @@
 """Which PostgreSQL programs the embedded server uses, and as whom they run."""
 
+import contextlib
 import os
 import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -193,11 +195,49 @@ def reachable_copy(installation: Installation, package: Path) -> Installation:
     return copy
 
 
-def make_socket_dir(account: Account) -> Path | None:
-    """A private directory of the server's user whose path is short enough for a socket (104 bytes on macOS)."""
-    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108  # mkdtemp makes an unpredictable name
-        if len(os.fsencode(parent)) <= 60 and Path(parent).is_dir() and is_searchable(Path(parent), account):
-            directory = Path(tempfile.mkdtemp(prefix=SOCKET_DIR_PREFIX, dir=parent))
-            account.own(directory)
-            return directory
-    return None
+class SocketDir:
+    """A private directory of the server's user whose path is short enough for a socket (104 bytes on macOS).
+
+    Locked for as long as this process uses it, so that another start can remove it when we could not.
+    """
+
+    def __init__(self, path: Path, account: Account) -> None:
+        import fcntl  # not on Windows
+
+        self.path = path
+        account.own(path)
+        self._lock = os.open(path, os.O_RDONLY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    @classmethod
+    def make(cls, account: Account) -> "SocketDir | None":
+        """A new one, in the first temporary directory that will do, or None."""
+        for parent in map(Path, (tempfile.gettempdir(), "/tmp", "/var/tmp")):  # noqa: S108  # mkdtemp's name is random
+            if len(os.fsencode(parent)) <= 60 and parent.is_dir() and is_searchable(parent, account):
+                remove_abandoned(parent, account)
+                return cls(Path(tempfile.mkdtemp(prefix=SOCKET_DIR_PREFIX, dir=parent)), account)
+        return None
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def remove_abandoned(parent: Path, account: Account) -> None:
+    """Remove socket directories that nobody has locked, of owners that were killed."""
+    import fcntl
+
+    for path in parent.glob(f"{SOCKET_DIR_PREFIX}????????"):
+        with contextlib.suppress(OSError):  # not ours, in use, or removed meanwhile
+            status = path.lstat()
+            too_young = time.time() - status.st_mtime < 60  # its owner may be about to lock it
+            if too_young or not stat.S_ISDIR(status.st_mode) or status.st_uid != account.uid:
+                continue
+            lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for name in (".s.PGSQL.5432", ".s.PGSQL.5432.lock"):
+                    (path / name).unlink(missing_ok=True)
+                path.rmdir()
+            finally:
+                os.close(lock)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ import asyncpg
 import pytest
 
 from persistence.embedded import AlreadyRunning, EmbeddedError, EmbeddedPostgres
-from persistence.postgres import Account, account_for, find_installation
+from persistence.postgres import Account, SocketDir, account_for, find_installation
 from persistence.settings import ROOT
 
 # The tests kill processes, not machines: what the kernel has taken is safe.
@@ -127,6 +128,28 @@ def test_only_the_user_of_the_server_reaches_its_socket(data_dir: Path) -> None:
         assert directory.stat().st_mode & 0o077 == 0
         assert query(server.url, "SHOW listen_addresses") == ""
     assert not directory.exists()
+
+
+def test_the_socket_directory_of_a_killed_owner_is_removed_and_no_other(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as parent:
+        Path(parent).chmod(0o755)
+        monkeypatch.setattr(tempfile, "tempdir", parent)
+        account = account_for(data_dir / "pgdata")
+        in_use, abandoned = SocketDir.make(account), SocketDir.make(account)
+        assert in_use is not None
+        assert abandoned is not None
+        os.close(abandoned._lock)  # as the end of its process does
+        for directory in (in_use.path, abandoned.path):
+            (directory / ".s.PGSQL.5432.lock").write_text("")
+            os.utime(directory, (0, 0))
+        latest = SocketDir.make(account)
+        assert latest is not None
+        assert in_use.path.exists()
+        assert not abandoned.path.exists()
+        latest.remove()
+        in_use.remove()
 
 
 def test_a_second_owner_is_refused_and_a_tool_attaches(data_dir: Path) -> None:
