@@ -25,6 +25,7 @@ from graph.execution.http import GraphQLEndpoint, HttpOptions
 from graph.execution.limits import Limits, limit_rule, token_check
 from graph.execution.persisted import PersistedDocuments, load_manifest
 from graph.health import Health
+from graph.metrics import Metrics
 from graph.pages import DemoAccount, graphiql, static_routes
 from graph.schema import schema
 from persistence import idempotency, throttle, tokens
@@ -46,8 +47,8 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 class TaskstoreHost:
     """What this application supplies to the endpoint (`graph.execution.host.Host`)."""
 
-    def __init__(self, services: Services, demo_accounts: Sequence[DemoAccount] = ()) -> None:
-        self.services, self.demo_accounts = services, demo_accounts
+    def __init__(self, services: Services, metrics: Metrics, demo_accounts: Sequence[DemoAccount] = ()) -> None:
+        self.services, self.metrics, self.demo_accounts = services, metrics, demo_accounts
 
     def context(
         self, connection: HTTPConnection, params: Mapping[str, Any] | None
@@ -58,6 +59,7 @@ class TaskstoreHost:
         return str(context.viewer.id) if context.viewer else f"address {context.address}"
 
     def observe(self, context: Context | None, record: OperationRecord) -> None:
+        self.metrics.observe(context, record)
         logs.operation(context, record)
 
     def page(self, request: Request) -> Response | None:
@@ -70,7 +72,8 @@ class TaskstoreHost:
 def create_app(settings: Settings, demo_accounts: Sequence[DemoAccount] = ()) -> Starlette:
     """The ASGI application for settings with a database URL."""
     services = Services(settings, create_engine(settings), Passwords(settings.password_hashers))
-    endpoint = create_endpoint(settings, TaskstoreHost(services, demo_accounts))
+    metrics = Metrics(services.engine)
+    endpoint = create_endpoint(settings, TaskstoreHost(services, metrics, demo_accounts))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -95,6 +98,7 @@ def create_app(settings: Settings, demo_accounts: Sequence[DemoAccount] = ()) ->
             Route("/", lambda request: RedirectResponse(f"{request.scope.get('root_path', '')}/graphql")),
             *static_routes(),
             *Health(services.engine).routes(),
+            *metrics.routes(),
         ],
         lifespan=lifespan,
     )

@@ -47,7 +47,7 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    for noisy in ("asyncio", "uvicorn.error", "sqlalchemy.pool"):
+    for noisy in ("asyncio", "uvicorn.error", "persistence.pool"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from graph.commands import CommandFailed, accounts, reachable, run, url
@@ -65,6 +66,11 @@ def serve(settings: Settings, *, demo: bool | None, browser: bool, reload: bool,
         if data is None and not is_loopback(settings.host):
             run(settings, refuse_known_passwords)
         pass_on(settings, data)
+        if settings.workers > 1:
+            # Where prometheus_client lets the workers write what they count, so that each can answer for all.
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = stack.enter_context(
+                TemporaryDirectory(prefix="taskstore-metrics-")
+            )
         greet = partial(greeting, settings, address, data, server)
         threading.Thread(
             target=when_ready, args=(listener, settings.host, address, browser, greet), daemon=True
