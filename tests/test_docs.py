@@ -150,6 +150,13 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_every_metric_is_documented() -> None:
+    named = set(re.findall(r'"(taskstore_\w+)"', (ROOT / "graph/metrics.py").read_text()))
+
+    assert named
+    assert sorted(name for name in named if not re.search(rf"`{name}(_total)?`", OPERATIONS.read_text())) == []
+
+
 def test_every_command_is_documented() -> None:
     text = OPERATIONS.read_text()
     commands = next(action for action in make_parser()._actions if action.choices).choices
