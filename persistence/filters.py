@@ -20,10 +20,12 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    String,
     all_,
     and_,
     any_,
     bindparam,
+    collate,
     exists,
     false,
     func,
@@ -33,6 +35,7 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.types import TypeEngine
 
 from persistence.models import Base
 
@@ -101,7 +104,25 @@ Comparison = Callable[[Any, str], ColumnElement[bool]]
 
 
 def _plain(compare: Callable[[Any, Any], Any]) -> Comparison:
-    return lambda column, name: compare(column, bindparam(name, type_=column.type))
+    return lambda column, name: compare(column, bindparam(name, type_=_of_any_length(column.type)))
+
+
+def _of_any_length(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The type of values for a column: a longer value is another one, and VARCHAR(n)[] would cut it to be equal."""
+    if isinstance(kind, ARRAY):
+        return ARRAY(_of_any_length(kind.item_type))
+    return String() if isinstance(kind, String) else kind
+
+
+def _ordered(compare: Callable[[Any, Any], Any]) -> Comparison:
+    """By code points, where the column itself has the order of the database's locale."""
+    comparison = _plain(compare)
+
+    def by_code_points(column: Any, name: str) -> ColumnElement[bool]:
+        local = isinstance(column.type, String) and column.type.collation is None
+        return comparison(collate(column, "C") if local else column, name)
+
+    return by_code_points
 
 
 def _function(name: str) -> Comparison:
@@ -113,11 +134,11 @@ def _operator(symbol: str) -> Comparison:
 
 
 def _listed(column: Any, name: str) -> ColumnElement[bool]:
-    return column == any_(bindparam(name, type_=ARRAY(column.type)))  # type: ignore[no-any-return]  # columns are Any here
+    return column == any_(bindparam(name, type_=ARRAY(_of_any_length(column.type))))  # type: ignore[no-any-return]  # columns are Any here
 
 
 def _unlisted(column: Any, name: str) -> ColumnElement[bool]:
-    return column != all_(bindparam(name, type_=ARRAY(column.type)))  # type: ignore[no-any-return]
+    return column != all_(bindparam(name, type_=ARRAY(_of_any_length(column.type))))  # type: ignore[no-any-return]
 
 
 def _negated(comparison: Comparison) -> Comparison:
@@ -141,10 +162,10 @@ COMPARATORS: Mapping[str, tuple[Comparison, Comparison]] = {
     "ne": (_or_null(_plain(operator.ne)), _plain(operator.eq)),
     "in": (_listed, _or_null(_unlisted)),
     "not_in": (_or_null(_unlisted), _listed),
-    "lt": (_plain(operator.lt), _or_null(_plain(operator.ge))),
-    "lte": (_plain(operator.le), _or_null(_plain(operator.gt))),
-    "gt": (_plain(operator.gt), _or_null(_plain(operator.le))),
-    "gte": (_plain(operator.ge), _or_null(_plain(operator.lt))),
+    "lt": (_ordered(operator.lt), _or_null(_ordered(operator.ge))),
+    "lte": (_ordered(operator.le), _or_null(_ordered(operator.gt))),
+    "gt": (_ordered(operator.gt), _or_null(_ordered(operator.le))),
+    "gte": (_ordered(operator.ge), _or_null(_ordered(operator.lt))),
     "contains": (_contains, _or_null(_negated(_contains))),
     "starts_with": (_starts_with, _or_null(_negated(_starts_with))),
     "has_all": (_operator("@>"), _negated(_operator("@>"))),
