@@ -180,5 +180,5 @@ def sqlstate(error: BaseException) -> str | None:
 
 async def _records(proxy: PoolProxiedConnection, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
     connection: asyncpg.Connection[Any] = proxy.driver_connection  # type: ignore[assignment]  # SQLAlchemy types it as Any|None
-    rows: list[Row] = await connection.fetch(statement.sql, *arguments, record_class=statement.record)  # type: ignore[assignment]  # records quack as Row
+    rows: list[Row] = await connection.fetch(statement.sql, *arguments, record_class=statement.record)
     return rows
