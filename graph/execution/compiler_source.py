@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 LARGEST_FLOAT = 1.7976931348623157e308
 INT = "-2147483648 <= {v} <= 2147483647"  # GraphQL, section 3.5.1
 
+# From this length on it pays to look at the classes of all items first, and to read rows by position.
+LONG = 5
+
 LOOP = "def {name}(items):\n out = []\n add = out.append\n for {item} in items:\n  add({value})\n return out"
 
 
@@ -142,7 +145,12 @@ class Source:
         if item is None:
             return None
         self.helpers.append(LOOP.format(name=helper, item=x, value=item))
-        return f"{helper}(plain_items({v}))"
+        one_by_one = f"{helper}(plain_items({v}))"
+        inner = get_nullable_type(item_type)
+        if inner is item_type or not is_object_type(inner):
+            return one_by_one
+        loop = self.name("loop", self.compiler.many(item_type, details))
+        return f"({loop}({v}) if type({v}) is list and len({v}) >= {LONG} else {one_by_one})"
 
     def leaf(self, type_: Any, nullable: bool, src: str) -> str:
         v, strict = self.name("v"), self.name("s", serialiser(type_, nullable))
