@@ -57,6 +57,8 @@ def without_exception_text(logger: Any, method: str, event: dict[str, Any]) -> d
     error = given[1] if isinstance(given, tuple) else given
     if isinstance(error, BaseException):
         event |= {"exception": type(error).__name__, "where": place(error)}
+        # asyncio shows the exception once more, in the lines below the first.
+        event["event"] = str(event["event"]).partition("\n")[0]
     return event
 
 
