@@ -5,8 +5,8 @@
     └── CompiledExecution    mixin: compiles, runs, waits
         └── CompiledExecutor both; what the engine uses
 
-Private methods of graphql-core are used (`complete_value`, `execute_field`, `handle_field_error`, `stored` results of
-them): they are what keeps errors and odd values the same. graphql-core is pinned, and its own tests run against this.
+Private methods of graphql-core are used (`complete_value`, `execute_field`, `handle_field_error` and a few more): they
+are what keeps errors and odd values the same. graphql-core is pinned, and its own tests run against this.
 """
 
 from __future__ import annotations

@@ -22,9 +22,7 @@ NONNULL = "tests/execution/test_nonnull.py::describe_execute_handles_non_nullabl
 MULTIPLE = NONNULL + "describe_handles_multiple_errors_for_a_single_response_position::"
 
 SOONER = "the test fails a future that was cancelled already: siblings of a non-null error are cancelled sooner here"
-DISCARDED = (
-    "an error below a position that is null already is discarded, as in graphql.js"
-)
+DISCARDED = "an error below a position that is null already is discarded, as in graphql.js"
 ORDER = "the same errors in another order: breadth-first instead of depth-first"
 
 EXCEPTIONS = {
