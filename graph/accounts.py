@@ -232,7 +232,6 @@ async def verified(context: Context, email: str, password: str) -> UUID:
             message = f"Too many attempts to sign in; try again in {seconds} s."
             raise LimitReached(message, code="SIGN_IN_THROTTLED", retry_after=wait)
     account = await users.credentials(session, email) if storable(email) else None
-    session.release()  # hashing takes its time, and the connection may serve others
     if not await context.services.passwords.verify(password, account.password_hash if account else None):
         raise wrong_credentials()
     assert account is not None

@@ -4,8 +4,7 @@ import dataclasses
 import enum
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -45,12 +44,14 @@ class Services:
     used_tokens: set[UUID] = field(default_factory=set)
     """Tokens used since that was written down last."""
 
+    def known_viewer(self, secret: str) -> Viewer | None:
+        """The viewer of a secret that was checked some seconds ago."""
+        known = self.viewers.get(tokens.hashed(secret))
+        return known[0] if known is not None and known[1] > time.monotonic() else None
+
     async def viewer(self, session: Session, secret: str) -> Viewer | None:
-        """The viewer of a secret. A token checked once stays checked for some seconds."""
+        """The viewer of a secret, which stays checked for some seconds."""
         key = tokens.hashed(secret)
-        known = self.viewers.get(key)
-        if known is not None and known[1] > time.monotonic():
-            return known[0]
         self.viewers.pop(key, None)
         found = await tokens.authenticate(session, secret)
         if found is None:
@@ -75,13 +76,23 @@ class Services:
 class Context:
     """The scope of one operation (of one event, for a subscription)."""
 
-    def __init__(self, services: Services, address: str = "") -> None:
-        self.services, self.address = services, address
+    def __init__(self, services: Services, connection: HTTPConnection | None = None) -> None:
+        self.services, self._connection = services, connection
         self.session = Session(services.engine)
         self.viewer: Viewer | None = None
         self.loaders = Loaders()
         self.operation: Operation | None = None
         """The prepared operation, set by the engine."""
+
+    @cached_property
+    def address(self) -> str:
+        """Where the request comes from."""
+        return client_address(self._connection, self.services.settings) if self._connection else ""
+
+    async def close(self) -> None:
+        """Give back what the operation held. What loaders keep refers to the context: it is let go by hand."""
+        self.loaders.clear()
+        await self.session.close()
 
     @cached_property
     def memo(self) -> dict[Any, Any]:
@@ -191,27 +202,38 @@ def plain(value: Any) -> Any:
     return value
 
 
-@asynccontextmanager
-async def operation_context(
-    services: Services, connection: HTTPConnection, params: Mapping[str, Any] | None
-) -> AsyncIterator[Context]:
-    """The context of one operation: authenticated before, and its session given back after.
+class OperationContext:
+    """Enters the context of one operation: authenticated before, and everything given back after.
 
     The token is in the Authorization header, or in the payload with which a WebSocket was initialised.
-    Raises `RequestError` (UNAUTHENTICATED) for a token that is unknown, expired or revoked.
+    Entering raises `RequestError` (UNAUTHENTICATED) for a token that is unknown, expired or revoked.
     """
-    context = Context(services, client_address(connection, services.settings))
-    try:
-        header = authorization(connection, params)
-        if header:
-            if header[: len(BEARER)].lower() != BEARER:
-                raise unauthenticated("The Authorization header must be `Bearer <token>`.")
-            context.viewer = await services.viewer(context.session, header[len(BEARER) :].strip())
-            if context.viewer is None:
-                raise unauthenticated("The token is unknown, expired or revoked.")
-        yield context
-    finally:
-        await context.session.close()
+
+    __slots__ = ("_connection", "_context", "_params", "_services")
+
+    def __init__(self, services: Services, connection: HTTPConnection, params: Mapping[str, Any] | None) -> None:
+        self._services, self._connection, self._params = services, connection, params
+        self._context = Context(services, connection)
+
+    async def __aenter__(self) -> Context:
+        context, header = self._context, authorization(self._connection, self._params)
+        try:
+            if header:
+                if header[: len(BEARER)].lower() != BEARER:
+                    raise unauthenticated("The Authorization header must be `Bearer <token>`.")
+                secret = header[len(BEARER) :].strip()
+                context.viewer = self._services.known_viewer(secret) or await self._services.viewer(
+                    context.session, secret
+                )
+                if context.viewer is None:
+                    raise unauthenticated("The token is unknown, expired or revoked.")
+        except BaseException:
+            await context.close()
+            raise
+        return context
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._context.close()
 
 
 def authorization(connection: HTTPConnection, params: Mapping[str, Any] | None) -> str:

@@ -15,6 +15,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.util import await_
 from sqlalchemy.util.queue import Empty, Full, QueueCommon
 
+from persistence.readers import Readers
+
 T = TypeVar("T")
 
 KEEP_SECONDS = 30.0
@@ -96,6 +98,12 @@ def _give_up(waiter: "asyncio.Future[T]") -> None:
 
 
 class FairPool(AsyncAdaptedQueuePool):
-    """The pool of `create_engine`."""
+    """The pool of `create_engine`, and the connections of it that are out for reads."""
 
     _queue_class: type[QueueCommon[ConnectionPoolEntry]] = FairQueue
+    readers: Readers | None = None
+
+    def dispose(self) -> None:
+        if self.readers is not None:
+            self.readers.return_idle()
+        super().dispose()

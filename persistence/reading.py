@@ -38,7 +38,7 @@ class Statement(Generic[Row]):
         fixed = {name: value for name, value in compiled.params.items() if value is not None}
         if fixed:  # a value that was not left to `arguments` is part of the statement itself
             raise ValueError(f"write {', '.join(fixed)} with literal() or bindparam()")
-        columns = {column.name: column.type for column in select.selected_columns}
+        columns = tuple((column.name, column.type) for column in select.selected_columns)
         self.record = record_class(entity, columns, model)
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
@@ -69,14 +69,17 @@ def selection(model: type[Base], columns: Collection[str]) -> tuple[list[Any], F
     return selected, source
 
 
-def record_class(entity: str, columns: Mapping[str, TypeEngine[Any]], model: type[Base] | None = None) -> type:
+@lru_cache(1_024)
+def record_class(entity: str, columns: tuple[tuple[str, TypeEngine[Any]], ...], model: type[Base] | None) -> type:
     """A subclass of the driver's record whose attributes are the columns, by position.
+
+    Statements that select the same share it: whoever reads rows may do something once for each class.
 
     The columns of a joined row (`owner.id`, `owner.name`) are the attributes of the attribute `owner_row`.
     """
     members: dict[str, Any] = {"__slots__": (), "__entity__": entity}
     joined: dict[str, dict[str, Any]] = {}
-    for position, (name, kind) in enumerate(columns.items()):
+    for position, (name, kind) in enumerate(columns):
         relation, dot, column = name.partition(".")
         if dot:
             joined.setdefault(relation, {})[column] = reader(position, kind)

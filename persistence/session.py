@@ -7,15 +7,14 @@ from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import UUID
 
-import asyncpg
-from sqlalchemy import Connection, Engine, PoolProxiedConnection, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session as SyncSession
-from sqlalchemy.util import greenlet_spawn
 
 from persistence.constraints import violated
 from persistence.engine import FAILURES, is_unreachable
+from persistence.readers import readers_of
 from persistence.reading import Row, Statement
 
 T = TypeVar("T")
@@ -50,16 +49,15 @@ class Session(AsyncSession):
     """Reads and writes of one request.
 
     Sibling resolvers run concurrently and a connection cannot: `fetch` lets them in one after another.
-    Nothing is connected before the first statement, and `close` gives everything back.
+    A connection is taken when a statement needs one and given back after it, or after the transaction.
     """
 
     sync_session_class = RecordedSession
 
     def __init__(self, engine: AsyncEngine) -> None:
         super().__init__(engine, expire_on_commit=False, autoflush=False)
-        self._engine = engine
         self._turn = asyncio.Lock()
-        self._reader: PoolProxiedConnection | None = None
+        self._readers = readers_of(engine)
         self._fetches = 0
         self.rows = 0
         """How many rows `fetch` got."""
@@ -92,40 +90,35 @@ class Session(AsyncSession):
             if self.in_transaction():
                 await self.flush()
                 proxy = await (await self.connection()).get_raw_connection()
-                rows = await _records(proxy, statement, arguments)
+                rows = await _records(proxy.driver_connection, statement, arguments)
             else:
                 rows = await self._read(statement, arguments)
             self.rows += len(rows)
             return rows
 
     async def _read(self, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
-        if self._reader is None:
-            self._reader = await self._engine.raw_connection()
+        readers = self._readers
+        reader = await readers.take()
         try:
-            return await _records(self._reader, statement, arguments)
+            rows = await _records(reader.driver, statement, arguments)
         except Exception as error:
             if not is_unreachable(error):
+                readers.give(reader)
                 raise
-            await self._discard_reader(error)
-        self._reader = await self._engine.raw_connection()
-        return await _records(self._reader, statement, arguments)
-
-    async def _discard_reader(self, error: Exception) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            # The others in the pool are as old and most likely broken too: none is used again, which
-            # is what SQLAlchemy does when it meets a broken connection itself.
-            await greenlet_spawn(self._engine.sync_engine.pool._invalidate, reader, error)
-            await greenlet_spawn(reader.close)
-
-    def release(self) -> None:
-        """Give the reading connection back to the pool; the next read takes one again."""
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.close()  # nothing to await: no transaction was begun
+            await readers.discard(reader, error)
+        except BaseException:
+            readers.give(reader)  # cancelled: the driver tells the server, and the next statement waits for that
+            raise
+        else:
+            readers.give(reader)
+            return rows
+        reader = await readers.take()
+        try:
+            return await _records(reader.driver, statement, arguments)
+        finally:
+            readers.give(reader)
 
     async def close(self) -> None:
-        self.release()
         if self.in_transaction():
             await super().close()
 
@@ -136,7 +129,7 @@ class Session(AsyncSession):
         again as a whole, so `work` starts from what it reads itself. Raises `UnknownOutcome` when the
         connection broke during COMMIT, and whatever `work` raises.
         """
-        self.release()
+        self._readers.make_room()
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await self._attempt(work)
@@ -178,7 +171,6 @@ def sqlstate(error: BaseException) -> str | None:
     return state
 
 
-async def _records(proxy: PoolProxiedConnection, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
-    connection: asyncpg.Connection[Any] = proxy.driver_connection  # type: ignore[assignment]  # SQLAlchemy types it as Any|None
+async def _records(connection: Any, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
     rows: list[Row] = await connection.fetch(statement.sql, *arguments, record_class=statement.record)
     return rows

@@ -170,7 +170,7 @@ class Api:
         """The whole answer of an operation, errors included."""
         document = self.engine.documents.get(query)
         assert not document.errors, document.errors
-        context = Context(self.services, "127.0.0.1")
+        context = Context(self.services)
         context.viewer = account.viewer if account else None
         try:
             result = await self.engine.execute(document.operation(None), variables, context)

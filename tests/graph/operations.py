@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.requests import HTTPConnection
 
-from graph.context import operation_context
+from graph.context import OperationContext
 from graph.execution.errors import RequestError
 from persistence.viewer import Viewer
 from tests.conftest import Account, Api
@@ -85,7 +85,7 @@ def connection(secret: str | None = None, address: str = "127.0.0.1") -> HTTPCon
 async def holder(api: Api, secret: str) -> Viewer | None:
     """Who holds a secret now, or None where it is refused."""
     try:
-        async with operation_context(api.services, connection(secret), None) as context:
+        async with OperationContext(api.services, connection(secret), None) as context:
             return context.viewer
     except RequestError as error:
         if (error.code, error.status) != ("UNAUTHENTICATED", 401):

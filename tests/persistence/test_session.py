@@ -20,6 +20,7 @@ from persistence import tasks, users
 from persistence.engine import create_engine, is_unreachable, ping
 from persistence.errors import Conflict, DomainError
 from persistence.models import Change, Task, TaskPriority, TaskStatus, User
+from persistence.readers import readers_of
 from persistence.reading import Statement, by_ids
 from persistence.session import Session, UnknownOutcome, sqlstate
 from persistence.settings import Settings
@@ -36,8 +37,9 @@ TITLES: Statement[Any] = Statement(select(Task.title).where(Task.owner_id == bin
 
 
 def checked_out(engine: AsyncEngine) -> int:
+    """How many connections are in use: out of the pool, and not idle among the readers."""
     count: int = engine.pool.checkedout()  # type: ignore[attr-defined]  # a QueuePool
-    return count
+    return count - readers_of(engine).idle
 
 
 # -- reads --------------------------------------------------------------------------------------------
@@ -50,32 +52,61 @@ async def test_fifty_concurrent_reads_share_one_connection(own_engine: AsyncEngi
 
     assert [row.n for [row] in answers] == list(range(50))
     assert len({row.pid for [row] in answers}) == 1
-    assert checked_out(own_engine) == 1
+    assert own_engine.pool.checkedout() == 1  # type: ignore[attr-defined]  # a QueuePool
     assert (session.statements, session.rows) == (50, 50)
     await session.close()
 
 
-async def test_nothing_is_connected_before_the_first_statement_and_after_the_last(own_engine: AsyncEngine) -> None:
+async def test_a_connection_is_held_for_a_statement_and_no_longer(own_engine: AsyncEngine) -> None:
     session = Session(own_engine)
     before = checked_out(own_engine)
 
-    await session.fetch(ECHO, {"n": 1})
+    reading = asyncio.create_task(session.fetch(SLEEP, {"seconds": 0.2}))
+    await asyncio.sleep(0.1)
     during = checked_out(own_engine)
-    await session.close()
+    await reading
 
     assert (before, during, checked_out(own_engine)) == (0, 1, 0)
-
-
-async def test_a_released_connection_is_taken_again_for_the_next_read(own_engine: AsyncEngine) -> None:
-    session = Session(own_engine)
-    await session.fetch(ECHO, {"n": 1})
-    session.release()
-    between = checked_out(own_engine)
-
-    [row] = await session.fetch(ECHO, {"n": 2})
-
-    assert (between, row.n) == (0, 2)
     await session.close()
+
+
+async def test_a_connection_passes_from_one_read_to_the_next(own_engine: AsyncEngine) -> None:
+    first, second = Session(own_engine), Session(own_engine)
+    [one] = await first.fetch(ECHO, {"n": 1})
+
+    [two] = await second.fetch(ECHO, {"n": 2})
+
+    assert (two.n, two.pid) == (2, one.pid)
+    await first.close()
+    await second.close()
+
+
+async def test_a_write_gets_the_connection_that_is_kept_for_reads(settings: Settings) -> None:
+    engine = create_engine(dataclasses.replace(settings, pool_size=1, pool_overflow=0, pool_timeout=1.0))
+    reading, writing = Session(engine), Session(engine)
+    [row] = await reading.fetch(ECHO, {"n": 1})
+    busy = asyncio.create_task(reading.fetch(SLEEP, {"seconds": 0.1}))
+    await asyncio.sleep(0)
+
+    answers = [await writing.transact(_one), *[row.n for row in await reading.fetch(ECHO, {"n": 2})]]
+
+    await busy
+    assert (row.n, answers, checked_out(engine)) == (1, [1, 2], 0)
+    await engine.dispose()
+
+
+async def test_many_reads_share_one_connection_in_their_order(settings: Settings) -> None:
+    engine = create_engine(dataclasses.replace(settings, pool_size=1, pool_overflow=0))
+    done: list[int] = []
+
+    async def read(n: int) -> None:
+        await Session(engine).fetch(ECHO, {"n": n})
+        done.append(n)
+
+    await asyncio.gather(*(read(n) for n in range(50)))
+
+    assert done == list(range(50))
+    await engine.dispose()
 
 
 async def test_a_read_in_a_transaction_sees_its_writes_and_only_it_does(
@@ -226,14 +257,15 @@ async def _one(session: Session) -> int:
 async def test_a_full_pool_is_told_within_the_pool_timeout(settings: Settings) -> None:
     engine = create_engine(dataclasses.replace(settings, pool_size=1, pool_overflow=0, pool_timeout=0.1))
     holding, waiting = Session(engine), Session(engine)
-    await holding.fetch(ECHO, {"n": 1})
+    held = asyncio.create_task(holding.fetch(SLEEP, {"seconds": 0.6}))
+    await asyncio.sleep(0.05)
 
     with pytest.raises(PoolTimeout):
         await waiting.fetch(ECHO, {"n": 2})
     with pytest.raises(PoolTimeout):
         await waiting.transact(_one)
 
-    await holding.close()
+    await held
     assert [row.n for row in await waiting.fetch(ECHO, {"n": 3})] == [3]
     await waiting.close()
     await engine.dispose()
