@@ -143,7 +143,11 @@ class PageInfo:
 @strawberry.type(description="An item of a list, with its place in it.")
 class Edge(Generic[T]):
     node: T = strawberry.field(description="The item.")
-    cursor: str = strawberry.field(description="Its place in this list, for `after` and `before`; opaque.")
+    source: strawberry.Private[Source]
+
+    @strawberry.field(description="Its place in this list, for `after` and `before`; opaque.")
+    def cursor(self) -> str:
+        return self.source.cursor(self.node)
 
 
 @strawberry.type(description="A page of a list.")
@@ -154,7 +158,7 @@ class Connection(Generic[T]):
     @strawberry.field(description="The items of the page with their cursors.")
     def edges(self) -> list[Edge[T]]:
         source = self.source
-        return [Edge(node=row, cursor=source.cursor(row)) for row in source.page.rows]
+        return [Edge(node=row, source=source) for row in source.page.rows]
 
     @strawberry.field(description="Where the page is in the list.")
     def page_info(self) -> PageInfo:
