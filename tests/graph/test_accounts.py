@@ -16,7 +16,7 @@ from persistence import throttle
 from persistence.models import Role, Scope
 from persistence.passwords import Passwords
 from tests.conftest import PASSWORD, Account, Api
-from tests.graph.operations import DOCUMENTS, bearer, done, holder, new_task, problems, refused, write
+from tests.graph.operations import DOCUMENTS, bearer, connection, done, holder, new_task, problems, refused, write
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick_hashes", "no_attempts")]
 
@@ -33,13 +33,13 @@ async def signed_up(api: Api, **given: Any) -> Any:
 
 async def sign_in_from(api: Api, origin: str, email: str, password: str) -> Any:
     """The payload of a sign-in from an address of origin."""
-    context = Context(api.services, origin)
+    context = Context(api.services, connection(address=origin))
     document = api.engine.documents.get(DOCUMENTS["signIn"])
     given = {"input": {"email": email, "password": password}}
     try:
         result = await api.engine.execute(document.operation(None), given, context)
     finally:
-        await context.session.close()
+        await context.close()
     assert result.errors == []
     return result.data["signIn"]
 
@@ -213,9 +213,9 @@ async def test_a_retry_of_signing_in_gets_the_same_secret_again(api: Api, accoun
 async def test_no_secret_is_in_the_database(api: Api, account: Account, engine: AsyncEngine) -> None:
     key = str(uuid.uuid4())
     payload = await done(api, "signIn", None, email=account.email, password=PASSWORD, idempotencyKey=key)
-    async with engine.connect() as connection:
+    async with engine.connect() as database:
         for table in ("tokens", "idempotency_keys", "changes", "users"):
-            rows = (await connection.execute(text(f"SELECT t::text FROM {table} AS t"))).scalars().all()
+            rows = (await database.execute(text(f"SELECT t::text FROM {table} AS t"))).scalars().all()
             for hidden in (payload["secret"], key, PASSWORD):
                 assert not any(hidden in row for row in rows), (table, hidden)
 
@@ -433,18 +433,18 @@ async def test_nothing_of_a_deleted_account_is_left(api: Api, account: Account, 
     assert await holder(api, session.secret) is None
     again = await write(api, "signIn", None, email=account.email, password=PASSWORD)
     assert problems(again) == [("ValidationError", "WRONG_CREDENTIALS", "")]
-    async with engine.connect() as connection:
+    async with engine.connect() as database:
         for table in ("users", "tokens", "tasks", "idempotency_keys"):
             owner = {"users": "id", "tokens": "user_id", "tasks": "owner_id", "idempotency_keys": "scope_id"}[table]
-            found = await connection.execute(
+            found = await database.execute(
                 text(f"SELECT count(*) FROM {table} WHERE {owner} = :id"), {"id": account.id}
             )
             assert found.scalar() == 0, table
-        changes = await connection.execute(
+        changes = await database.execute(
             text("SELECT DISTINCT fields FROM changes WHERE owner_id = :id"), {"id": account.id}
         )
         assert changes.scalars().all() == [None]
-        purged = await connection.execute(
+        purged = await database.execute(
             text(
                 "SELECT entity, count(*) FROM changes WHERE owner_id = :id AND action = 'purged' GROUP BY 1 ORDER BY 1"
             ),

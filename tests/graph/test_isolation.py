@@ -37,6 +37,7 @@ PUBLIC = {"signUp", "signIn"}
 CHOSEN = {f"{kind}.id" for kind in ("SignUpInput", "CreateTaskInput", "CreateTokenInput", "CreateUserInput")}
 # An address is a name that can be had once: an account cannot be made without learning that it is taken.
 TAKEN = {"SignUpInput.email"}
+FOR_ADMINS = {"createUser", "updateUser", "deleteUser"}
 MARK = "hidden-treasure"
 
 
@@ -182,7 +183,8 @@ def cursor_of_another_list(cursor: str) -> str:
 
 def made_with(place: Place) -> bool:
     """Whether the text becomes part of what the attacker makes or has, or of a refusal that repeats its form."""
-    return place.owner == "Mutation" and place.root not in ("signIn", "deleteViewer", "createUser", "updateUser")
+    proofs = ("SignInInput.email", "SignInInput.password", "DeleteViewerInput.password")
+    return place.owner == "Mutation" and place.coordinate not in proofs and place.root not in FOR_ADMINS
 
 
 @pytest.mark.parametrize("scopes", [(Scope.READ, Scope.WRITE), tuple(Scope)])
