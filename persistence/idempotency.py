@@ -7,12 +7,12 @@ import hashlib
 import hmac
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, null, select, update
+from sqlalchemy import Table, bindparam, delete, func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -54,19 +54,26 @@ def anonymous(name: str) -> UUID:
     return UUID(bytes=hashlib.sha256(f"anonymous:{name}".encode(errors="surrogatepass")).digest()[:16])
 
 
+# Every keyed mutation runs these, so they are built once, of the table rather than of the entity.
+TABLE = IdempotencyKey.__table__
+assert isinstance(TABLE, Table)
+OF_KEY = (TABLE.c.scope_id == bindparam("of_scope"), TABLE.c.key_hash == bindparam("of_key"))
+FRESH = insert(TABLE)
+CLAIM = FRESH.on_conflict_do_update(
+    index_elements=["scope_id", "key_hash"],
+    set_={"input_hash": FRESH.excluded.input_hash, "answer": None, "created_at": func.now()},
+    where=TABLE.c.created_at < func.now() - KEPT_FOR,
+).returning(TABLE.c.key_hash)
+KEPT = select(TABLE.c.input_hash, TABLE.c.answer).where(*OF_KEY, TABLE.c.created_at >= func.now() - KEPT_FOR)
+KEEP = update(TABLE).where(*OF_KEY).values(answer=bindparam("given", type_=TABLE.c.answer.type))
+
+
 async def claim(session: AsyncSession, key: Key) -> dict[str, Any] | None:
     """Take the key for this transaction (None), or get the answer that it has had before.
 
     Waits for a concurrent transaction with the same key. Raises `KeyReused` when the input differs.
     """
-    fresh = insert(IdempotencyKey).values(scope_id=key.scope_id, key_hash=key.key_hash, input_hash=key.input_hash)
-    claimed = await session.scalar(
-        fresh.on_conflict_do_update(
-            index_elements=["scope_id", "key_hash"],
-            set_={"input_hash": fresh.excluded.input_hash, "answer": None, "created_at": func.now()},
-            where=IdempotencyKey.created_at < func.now() - KEPT_FOR,
-        ).returning(IdempotencyKey.key_hash)
-    )
+    claimed = await session.scalar(CLAIM, asdict(key))
     if claimed is not None:
         return None
     return await kept(session, key)
@@ -77,8 +84,7 @@ async def kept(session: AsyncSession, key: Key) -> dict[str, Any] | None:
 
     Raises `KeyReused` when the input differs.
     """
-    found = select(IdempotencyKey.input_hash, IdempotencyKey.answer).where(*_is(key))
-    row = (await session.execute(found.where(IdempotencyKey.created_at >= func.now() - KEPT_FOR))).one_or_none()
+    row = (await session.execute(KEPT, _of(key))).one_or_none()
     if row is None:
         return None
     if not hmac.compare_digest(row.input_hash, key.input_hash):
@@ -89,7 +95,7 @@ async def kept(session: AsyncSession, key: Key) -> dict[str, Any] | None:
 
 async def keep(session: AsyncSession, key: Key, answer: Mapping[str, Any]) -> None:
     """Keep the answer of the transaction that claimed the key."""
-    await session.execute(update(IdempotencyKey).where(*_is(key)).values(answer=answer))
+    await session.execute(KEEP, {**_of(key), "given": answer})
 
 
 async def forget_old(session: AsyncSession) -> None:
@@ -110,8 +116,8 @@ async def forget_answers_with(session: AsyncSession, scope_ids: Collection[UUID]
     )
 
 
-def _is(key: Key) -> tuple[Any, ...]:
-    return IdempotencyKey.scope_id == key.scope_id, IdempotencyKey.key_hash == key.key_hash
+def _of(key: Key) -> dict[str, Any]:
+    return {"of_scope": key.scope_id, "of_key": key.key_hash}
 
 
 def sealed(secret: str, key: str, purpose: str) -> str:
