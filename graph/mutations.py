@@ -6,6 +6,7 @@ from typing import Any, TypeVar, get_type_hints
 from uuid import UUID
 
 import strawberry
+from strawberry.types.base import StrawberryOptional
 
 from graph.context import Info
 from graph.errors import UserError, user_errors
@@ -68,7 +69,11 @@ def mutation(description: str, *, public: bool = False) -> Callable[[F], Any]:
                 return payload(errors=user_errors(error))
 
         resolve.is_public = public  # type: ignore[attr-defined]  # for the test that lists the public ones
-        return strawberry.mutation(resolve, description=description)
+        field: Any = strawberry.mutation(resolve, description=description)
+        for argument in field.base_resolver.arguments:  # its type says what it is
+            kind = argument.type.of_type if isinstance(argument.type, StrawberryOptional) else argument.type
+            argument.description = kind.__strawberry_definition__.description
+        return field
 
     return decorate
 
