@@ -60,7 +60,7 @@ async def attempt(session: AsyncSession, policy: Policy, key: bytes) -> timedelt
 async def succeeded(session: AsyncSession, account: bytes, address: bytes) -> None:
     """Forget an account's attempts. Of the address, only this one: an account of one's own must not clear others."""
     await session.execute(delete(SignInAttempts).where(SignInAttempts.subject == account))
-    fewer = {"failures": SignInAttempts.failures - 1}
+    fewer = {"failures": func.greatest(SignInAttempts.failures - 1, 0)}  # its attempts may be forgotten already
     await session.execute(update(SignInAttempts).where(SignInAttempts.subject == address).values(fewer))
 
 
