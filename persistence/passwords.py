@@ -1,10 +1,14 @@
 """Passwords: argon2id (RFC 9106) in a thread, a few at a time, so that signing in cannot starve the server."""
 
 import asyncio
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+
+T = TypeVar("T")
 
 # The second recommended option of RFC 9106, section 4: 64 MiB, 3 passes, 4 lanes.
 hasher = PasswordHasher()
@@ -18,13 +22,18 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """The hash to store, with its parameters and salt."""
-        async with self._turns:
-            return await asyncio.to_thread(hasher.hash, encoded(password))
+        return await self._in_turn(hasher.hash, encoded(password))
 
     async def verify(self, password: str, stored: str | None) -> bool:
         """Whether a password fits a stored hash. Without one (an unknown account) it takes as long and is False."""
-        async with self._turns:
-            return await asyncio.to_thread(_verify, password, stored)
+        return await self._in_turn(_verify, password, stored)
+
+    async def _in_turn(self, work: Callable[..., T], *arguments: Any) -> T:
+        # A thread cannot be cancelled: who hangs up gives the turn back when the thread has ended, not before.
+        await self._turns.acquire()
+        running = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+        running.add_done_callback(lambda _: self._turns.release())
+        return await asyncio.shield(running)
 
 
 def encoded(password: str) -> bytes:
