@@ -12,12 +12,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Table, bindparam, delete, func, null, select, update
+from sqlalchemy import Table, Text, bindparam, cast, delete, func, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from persistence.errors import KeyReused
-from persistence.models import IdempotencyKey
+from persistence.models import IdempotencyKey, Role, User
 from persistence.validation import Checked, storable
 
 KEPT_FOR = timedelta(hours=24)
@@ -108,12 +108,15 @@ async def forget_answers_of(session: AsyncSession, scope_id: UUID) -> None:
     await session.execute(delete(IdempotencyKey).where(IdempotencyKey.scope_id == scope_id))
 
 
-async def forget_answers_with(session: AsyncSession, scope_ids: Collection[UUID], field: str, entity_id: UUID) -> None:
-    """Empty the answers that show an entity, for its purge. The keys stay: a late retry must not make it again."""
-    shown = IdempotencyKey.answer[field]["id"].as_string() == str(entity_id)
-    await session.execute(
-        update(IdempotencyKey).where(IdempotencyKey.scope_id.in_(scope_ids), shown).values(answer=null())
-    )
+async def forget_answers_with(session: AsyncSession, scope_ids: Collection[UUID], entity_id: UUID) -> None:
+    """Empty the answers that show an entity or what it owns, for its end: those of some scopes and of all admins.
+
+    The keys stay: a late retry must not make it again.
+    """
+    shown = func.strpos(cast(IdempotencyKey.answer, Text), str(entity_id)) > 0
+    admins = select(User.id).where(User.role == Role.ADMIN)
+    scopes = or_(IdempotencyKey.scope_id.in_(scope_ids), IdempotencyKey.scope_id.in_(admins))
+    await session.execute(update(IdempotencyKey).where(scopes, shown).values(answer=null()))
 
 
 def _of(key: Key) -> dict[str, Any]:
