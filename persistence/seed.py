@@ -9,7 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import tasks, tokens, users
-from persistence.models import Role, Scope, Task, TaskPriority, TaskStatus, Token, TokenKind
+from persistence.errors import Conflict
+from persistence.models import Role, Scope, Task, TaskPriority, TaskStatus, Token, TokenKind, User
 from persistence.passwords import hasher
 from persistence.session import Session
 from persistence.viewer import Viewer
@@ -56,46 +57,41 @@ TASKS: tuple[tuple[str, TaskStatus, TaskPriority, tuple[str, ...], float | None]
 
 async def seed(engine: AsyncEngine) -> DemoData:
     """Make the demo accounts and their tasks where they are missing, and a fresh token for each account."""
-    accounts = []
-    for email, name, role, time_zone in ACCOUNTS:
-        session = Session(engine)
+    return DemoData([await seed_account(engine, *account) for account in ACCOUNTS])
+
+
+async def seed_account(engine: AsyncEngine, email: str, name: str, role: Role, time_zone: str) -> Account:
+    session, secret = Session(engine), tokens.new_secret()
+
+    async def write(session: Session) -> None:
+        # Looked up again, and locked: another process may be seeding too.
+        user_id = await session.scalar(select(User.id).where(User.email == email).with_for_update())
+        if user_id is None:
+            assert password_hash is not None
+            user = await users.create(
+                session,
+                id=uuid5(DEMO, email),
+                email=email,
+                name=name,
+                time_zone=time_zone,
+                role=role,
+                password_hash=password_hash,
+            )
+            user_id = user.id
+            await add_tasks(session, user_id)
+        await refresh_token(session, user_id, role, secret)
+
+    try:
+        # Hashing is slow on purpose; it happens outside the transaction, and only once.
+        known = await users.credentials(session, email)
+        password_hash = None if known else await asyncio.to_thread(hasher.hash, PASSWORD)
         try:
-            found = await users.credentials(session, email)
-            # Hashing is slow on purpose; it happens outside the transaction, and only once.
-            password_hash = None if found else await asyncio.to_thread(hasher.hash, PASSWORD)
-            secret = tokens.new_secret()
-
-            async def write(
-                session: Session,
-                *,
-                email: str = email,
-                name: str = name,
-                role: Role = role,
-                time_zone: str = time_zone,
-                user_id: UUID | None = found.id if found else None,
-                password_hash: str | None = password_hash,
-                secret: str = secret,
-            ) -> None:
-                if user_id is None:
-                    assert password_hash is not None
-                    user = await users.create(
-                        session,
-                        id=uuid5(DEMO, email),
-                        email=email,
-                        name=name,
-                        time_zone=time_zone,
-                        role=role,
-                        password_hash=password_hash,
-                    )
-                    user_id = user.id
-                    await add_tasks(session, user_id)
-                await refresh_token(session, user_id, role, secret)
-
             await session.transact(write)
-        finally:
-            await session.close()
-        accounts.append(Account(email, name, role, token=secret))
-    return DemoData(accounts)
+        except Conflict:  # another process has just made the account
+            await session.transact(write)
+    finally:
+        await session.close()
+    return Account(email, name, role, token=secret)
 
 
 async def add_tasks(session: Session, user_id: UUID) -> None:

@@ -1,0 +1,112 @@
+"""Demo data: the same however often and by how many it is made, and everything to show is in it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from persistence import seed, tokens, users
+from persistence.models import Change, Role, Scope, Task, TaskPriority, TaskStatus, Token, User
+from persistence.passwords import Passwords
+from persistence.session import Session
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def seeded(own_database: AsyncEngine) -> AsyncIterator[Session]:
+    await seed.seed(own_database)
+    session = Session(own_database)
+    yield session
+    await session.close()
+
+
+async def test_the_demo_accounts_can_sign_in(seeded: Session) -> None:
+    for email, role in (("test@example.com", Role.MEMBER), ("admin@example.com", Role.ADMIN)):
+        found: Any = await users.credentials(seeded, email)
+
+        assert Role(found.role) is role
+        assert await Passwords(1).verify("taskstore-demo", found.password_hash)
+
+
+async def test_the_demo_tasks_show_what_there_is(seeded: Session) -> None:
+    user = (await seeded.scalars(select(User).where(User.email == "test@example.com"))).one()
+    rows = list(await seeded.scalars(select(Task).where(Task.owner_id == user.id)))
+    now = datetime.now(UTC)
+    is_open = (TaskStatus.TODO, TaskStatus.IN_PROGRESS)
+
+    assert len(rows) >= 5
+    assert {row.status for row in rows} == set(TaskStatus)
+    assert {row.priority for row in rows} == set(TaskPriority)
+    assert any(row.due_at and row.due_at < now and row.status in is_open for row in rows)
+    assert any(row.due_at and row.due_at > now for row in rows)
+    assert any(row.due_at is None for row in rows)
+    assert all(row.tags for row in rows)
+    assert len({tag for row in rows for tag in row.tags}) > 5
+
+
+async def numbers(session: Session) -> dict[str, int]:
+    counts = {}
+    for model in (User, Task, Token):
+        counts[model.__name__] = (await session.execute(select(func.count()).select_from(model))).scalar_one()
+    await session.rollback()
+    return counts
+
+
+async def test_seeding_again_adds_nothing_and_keeps_what_was_changed(
+    seeded: Session, own_database: AsyncEngine
+) -> None:
+    before = await numbers(seeded)
+
+    async def rename(session: Session) -> None:
+        task = (await session.scalars(select(Task).limit(1))).one()
+        task.title = "renamed"
+
+    await seeded.transact(rename)
+    await seed.seed(own_database)
+
+    assert await numbers(seeded) == before
+    titles = (await seeded.scalars(select(Task.title))).all()
+    assert "renamed" in titles
+
+
+async def test_seeding_at_once_adds_everything_once(own_database: AsyncEngine) -> None:
+    await asyncio.gather(*(seed.seed(own_database) for _ in range(3)))
+
+    session = Session(own_database)
+    assert await numbers(session) == {"User": 2, "Task": 2 * len(seed.TASKS), "Token": 2}
+    await session.close()
+
+
+async def test_each_start_has_a_token_that_works_and_ends_the_one_before(
+    seeded: Session, own_database: AsyncEngine
+) -> None:
+    first = await seed.seed(own_database)
+    second = await seed.seed(own_database)
+
+    for account in first.accounts:
+        assert await tokens.authenticate(seeded, account.token) is None
+    for account in second.accounts:
+        found = await tokens.authenticate(seeded, account.token)
+        assert found is not None
+        viewer, expires_at = found
+        assert viewer.is_admin is (account.role is Role.ADMIN)
+        assert viewer.scopes >= {Scope.READ, Scope.WRITE}
+        assert expires_at is not None
+
+
+async def test_the_demo_data_is_in_the_change_log(seeded: Session) -> None:
+    actions = (await seeded.execute(select(Change.entity, Change.action).where(Change.entity == "Task"))).all()
+
+    assert len(actions) == 2 * len(seed.TASKS)
+
+
+async def test_the_representation_of_demo_data_shows_no_secret(own_database: AsyncEngine) -> None:
+    data = await seed.seed(own_database)
+
+    assert data.accounts[0].token not in repr(data)
+    assert seed.PASSWORD not in repr(data)
