@@ -7,7 +7,10 @@ from typing import Any
 import strawberry
 
 # RFC 3339, section 5.6: unlike ISO 8601 it leaves no choice of form, and the offset is part of it.
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:[0-5]\d)", re.ASCII)
+
+# The driver takes these two for PostgreSQL's infinities, and gives those back without a zone.
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def parse_datetime(value: Any) -> datetime:
@@ -16,9 +19,12 @@ def parse_datetime(value: Any) -> datetime:
         hint = "an RFC 3339 date and time with an offset, such as 2026-12-01T09:00:00Z"
         raise ValueError(f"DateTime cannot represent {value!r}; expected {hint}")
     try:
-        return datetime.fromisoformat(value.upper()).astimezone(UTC)
+        moment = datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(f"DateTime cannot represent {value!r}; there is no such moment") from None
+    if not FIRST < moment < LAST:
+        raise ValueError(f"DateTime cannot represent {value!r}; the first and the last moment stand for infinity")
+    return moment
 
 
 def serialize_datetime(value: datetime) -> str:
