@@ -71,7 +71,7 @@ def mutation(description: str, *, public: bool = False) -> Callable[[F], Any]:
         resolve.is_public = public  # type: ignore[attr-defined]  # for the test that lists the public ones
         field: Any = strawberry.mutation(resolve, description=description)
         for argument in field.base_resolver.arguments:  # its type says what it is
-            kind = argument.type.of_type if isinstance(argument.type, StrawberryOptional) else argument.type
+            kind: Any = argument.type.of_type if isinstance(argument.type, StrawberryOptional) else argument.type
             argument.description = kind.__strawberry_definition__.description
         return field
 
