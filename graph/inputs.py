@@ -36,6 +36,9 @@ def converted(kind: type, values: Mapping[str, Any], context: InputContext) -> A
     return kind(**arguments)
 
 
+converted.by_value = True  # type: ignore[attr-defined]  # it needs no info, so siblings may share what it makes
+
+
 def fields_of(kind: Any, context: InputContext) -> list[tuple[str, str, Any, bool]]:
     """The fields of an input type: GraphQL name, Python name, type, and whether null is a value of it."""
     return _fields_of(kind, context.config.name_converter)

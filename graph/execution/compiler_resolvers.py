@@ -119,7 +119,10 @@ def direct(schema: GraphQLSchema, definition: GraphQLField) -> Direct | None:
 
 
 def takes_context(type_: Any, seen: frozenset[Any] = frozenset()) -> bool:
-    """Whether an input type builds its own value, for which the info of the very call could matter."""
+    """Whether an input type builds its own value, for which the info of the very call could matter.
+
+    A `from_input` that looks at the values alone says so by an attribute `by_value`.
+    """
     while hasattr(type_, "of_type"):
         type_ = type_.of_type
     if hasattr(type_, "resolve_type") and not has_object_definition(type_):
@@ -127,6 +130,6 @@ def takes_context(type_: Any, seen: frozenset[Any] = frozenset()) -> bool:
     if not has_object_definition(type_) or type_ in seen:
         return False
     definition = type_.__strawberry_definition__
-    if definition.from_input is not None:
+    if definition.from_input is not None and not getattr(definition.from_input, "by_value", False):
         return True
     return any(takes_context(field.type, seen | {type_}) for field in definition.fields)
