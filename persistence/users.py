@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.types import Text
 
 from persistence import changes, idempotency
@@ -41,6 +41,9 @@ LISTING = Listing(
     },
     default_order=(Order("created_at", descending=True, nulls_first=True),),
 )
+
+LAST_ADMIN = 7_236_475_002
+"""The advisory lock of who takes an admin away."""
 
 _CREDENTIALS: Statement[Any] = Statement(
     select(User.id, User.password_hash, User.role).where(User.email == bindparam("email", type_=Text))
@@ -91,8 +94,9 @@ async def keep_an_admin(session: Session, user: User, *path: str) -> None:
     """Nobody may be locked out of the administration for good. Raises `Conflict` where this is the last admin."""
     if user.role is not Role.ADMIN:
         return
-    admins = select(User.id).where(User.role == Role.ADMIN).order_by(User.id).with_for_update()
-    if len((await session.scalars(admins)).all()) == 1:
+    # One after another, and then counted: two that lock each other's rows would wait for each other.
+    await session.execute(select(func.pg_advisory_xact_lock(LAST_ADMIN)))
+    if await session.scalar(select(func.count()).where(User.role == Role.ADMIN)) == 1:
         message = "This is the last admin; make somebody else an admin first."
         raise Conflict(message, code="LAST_ADMIN", path=path, current=user)
 
