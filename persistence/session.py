@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session as SyncSession
 
 from persistence.constraints import violated
 from persistence.engine import FAILURES, is_unreachable
+from persistence.pool import goes_on
 from persistence.readers import readers_of
 from persistence.reading import Row, Statement
 
@@ -96,8 +97,33 @@ class Session(AsyncSession):
             self.rows += len(rows)
             return rows
 
+    async def write(self, statement: Statement[Row], values: Mapping[str, Any]) -> list[Row]:
+        """The rows of one writing statement, which is a transaction of its own, outside of any other.
+
+        Never tried again. Raises the driver's errors, and `ConnectionError` when the connection broke: then
+        the statement may have been carried out or not.
+        """
+        async with self._turn:
+            self._fetches += 1
+            reader = await self._readers.take()
+            try:
+                rows = await _records(reader.driver, statement, statement.arguments(values))
+            except Exception as error:
+                if not is_unreachable(error):
+                    self._readers.give(reader)
+                    raise
+                await self._readers.discard(reader, error)
+                raise ConnectionError("the connection broke") from error
+            except BaseException:
+                self._readers.give(reader)
+                raise
+            self._readers.give(reader)
+            self.rows += len(rows)
+            return rows
+
     async def _read(self, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
         readers = self._readers
+        goes_on.set(self._fetches > 1)  # of this task and thereby of this operation, which needs no reset
         reader = await readers.take()
         try:
             rows = await _records(reader.driver, statement, arguments)

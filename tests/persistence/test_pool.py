@@ -13,7 +13,8 @@ from sqlalchemy.util.queue import Empty, Full
 
 from persistence import pool
 from persistence.engine import create_engine
-from persistence.pool import FairPool, FairQueue
+from persistence.pool import FairPool, FairQueue, goes_on
+from persistence.readers import readers_of
 from persistence.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -128,3 +129,50 @@ async def test_a_failed_wait_leaves_nothing_behind() -> None:
     queue.put_nowait("a")
 
     assert queue.qsize() == 1
+
+
+async def test_who_waits_for_the_pool_comes_before_the_next_read(small: AsyncEngine) -> None:
+    readers = readers_of(small)
+    reading = await readers.take()
+    held = [await small.raw_connection() for _ in range(SIZE + OVERFLOW - 1)]
+    first = asyncio.create_task(readers.take())
+    await asyncio.sleep(0.01)
+    readers.give(reading)
+    second = asyncio.create_task(readers.take())
+    await asyncio.sleep(0.01)
+
+    assert (first.done(), second.done()) == (True, False)
+    readers.give(await first)
+    readers.give(await second)
+    for connection in held:
+        give_back(connection)
+
+
+async def test_a_connection_that_idles_after_a_read_is_there_for_who_writes(small: AsyncEngine) -> None:
+    readers = readers_of(small)
+    readers.give(await readers.take())
+    held = await hold(small)
+
+    assert readers.idle == 0
+    for connection in held:
+        give_back(connection)
+
+
+async def test_work_that_goes_on_comes_before_work_that_begins(small: AsyncEngine) -> None:
+    held = await hold(small)
+    served: list[str] = []
+
+    async def wait(name: str, again: bool) -> None:
+        goes_on.set(again)
+        connection = await small.raw_connection()
+        served.append(name)
+        give_back(connection)
+
+    waiting = [asyncio.create_task(wait(*who)) for who in (("new 1", False), ("new 2", False), ("again", True))]
+    await asyncio.sleep(0.01)
+    give_back(held.pop())
+    await asyncio.gather(*waiting)
+    for connection in held:
+        give_back(connection)
+
+    assert served == ["again", "new 1", "new 2"]
