@@ -18,8 +18,10 @@ from starlette.requests import HTTPConnection
 from graph.errors import forbidden, unauthenticated
 from graph.execution.documents import Operation
 from graph.loaders import Loaders
-from persistence import idempotency, snapshots, tokens
+from persistence import creation, idempotency, snapshots, tokens
 from persistence.errors import NotFound
+from persistence.idempotency import Key
+from persistence.models import Base
 from persistence.passwords import Passwords
 from persistence.session import Session
 from persistence.settings import Settings
@@ -144,14 +146,12 @@ class Context:
         `scope_id` says whose key it is when nobody is signed in.
         """
         self.session.actor_id = self.viewer.id if self.viewer else None
-        text: str | None = input.idempotency_key.value if input.idempotency_key else None
-        if text is None:
+        text, key = self._key(payload, input, scope_id)
+        if text is None or key is None:
             answer = await self.session.transact(work)
             self.loaders.clear()
             return payload(**answer)
-        owner_id = scope_id or self.writer().id
         name = payload.__name__
-        key = idempotency.key_of(owner_id, text, name, plain(input))
 
         async def once(session: Session) -> tuple[Mapping[str, Any], bool]:
             earlier = await idempotency.claim(session, key)
@@ -167,13 +167,40 @@ class Context:
         self.loaders.clear()
         return payload(**answer, replayed=replayed)
 
+    async def create(
+        self,
+        payload: Callable[..., P],
+        input: Any,
+        part: str,
+        row: Base,
+        columns: frozenset[str],
+        work: Callable[[Session], Awaitable[Mapping[str, Any]]],
+    ) -> P:
+        """Write a new row as `write` does, but in one statement where that can be; otherwise `work` is done.
+
+        `part` is the payload's field of the row, which comes back with the given columns.
+        """
+        self.session.actor_id = self.viewer.id if self.viewer else None
+        _, key = self._key(payload, input, None)
+        created = await creation.create(self.session, row, part, key, columns)
+        if created is None:
+            return await self.write(payload, input, work)
+        self.loaders.clear()
+        return payload(**{part: created})
+
+    def _key(self, payload: Callable[..., Any], input: Any, scope_id: UUID | None) -> tuple[str | None, Key | None]:
+        """The idempotency key of an input as it was sent and as it is kept, if it has one. Raises `Invalid`."""
+        if input.idempotency_key is None:
+            return None, None
+        text: str = input.idempotency_key.value
+        return text, idempotency.key_of(scope_id or self.writer().id, text, payload.__name__, plain(input))
+
     async def kept(self, payload: Callable[..., P], input: Any) -> P | None:
         """The kept answer to an earlier request with the input's key, for what must not be checked again."""
-        text: str | None = input.idempotency_key.value if input.idempotency_key else None
-        if text is None:
+        text, key = self._key(payload, input, None)
+        if text is None or key is None:
             return None
         name = payload.__name__
-        key = idempotency.key_of(self.writer().id, text, name, plain(input))
         earlier = await self.session.transact(functools.partial(idempotency.kept, key=key))
         return None if earlier is None else payload(**revived(earlier, text, name), replayed=True)
 

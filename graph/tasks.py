@@ -11,6 +11,7 @@ import strawberry
 
 from graph.context import Info
 from graph.enums import described
+from graph.execution.lookahead import selected
 from graph.filters import (
     AND,
     NOT,
@@ -53,7 +54,7 @@ from graph.pagination import (
     Search,
     connect,
 )
-from graph.rows import joined, load, selected_columns
+from graph.rows import columns_of, joined, load, once_per_field, selected_columns
 from persistence import tasks
 from persistence.ids import parse_id
 from persistence.models import Task as TaskRow
@@ -322,11 +323,13 @@ class TaskMutation:
         id = client_id(input.id, rules)
         values = tasks.checked(present(input, FIELDS), rules=rules)
         owner_id = existing_id(input.owner_id.value, "user", "ownerId") if input.owner_id else None
+        task = tasks.new(viewer, id=id, owner_id=owner_id, **values)
 
         async def work(session: Session) -> dict[str, TaskRow]:
-            return {"task": await tasks.create(session, viewer, id=id, owner_id=owner_id, **values)}
+            return {"task": await tasks.create(session, viewer, id=task.id, owner_id=owner_id, **values)}
 
-        return await info.context.write(CreateTaskPayload, input, work)
+        columns = once_per_field(info, "task", lambda: columns_of(Task, selected(info, "task")))
+        return await info.context.create(CreateTaskPayload, input, "task", task, columns, work)
 
     @mutation("Change a task.")
     async def update_task(self, info: Info, input: UpdateTaskInput) -> UpdateTaskPayload:

@@ -6,6 +6,7 @@ Nothing has to remember it: a listener sees each new, edited and deleted row. Bo
 
 import enum
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -38,9 +39,20 @@ def plain(value: Any) -> Any:
     return value
 
 
-def logged(row: Base) -> list[str]:
+def logged(row: Base) -> tuple[str, ...]:
     """The columns of a row whose values enter the log."""
-    return [column.key for column in inspect(row).mapper.column_attrs if column.key not in UNLOGGED | row.__private__]
+    return _logged(type(row))
+
+
+@cache
+def _logged(model: type[Base]) -> tuple[str, ...]:
+    return tuple(c.key for c in inspect(model).column_attrs if c.key not in UNLOGGED | model.__private__)
+
+
+def created_fields(row: Base) -> dict[str, Any]:
+    """`{field: [None, value]}` of the fields with which a row begins."""
+    values = {name: plain(getattr(row, name)) for name in logged(row)}
+    return {name: [None, value] for name, value in values.items() if value not in (None, [], "")}
 
 
 def entry(row: Base, actor_id: UUID | None, action: Action, fields: dict[str, Any] | None) -> Change:
@@ -67,9 +79,7 @@ def record(session: SyncSession, flush: UOWTransaction, instances: Any) -> None:
     for row in session.new:
         if type(row) in OWNER:
             set_defaults(row)
-            values = {name: plain(getattr(row, name)) for name in logged(row)}
-            created = {name: [None, value] for name, value in values.items() if value not in (None, [], "")}
-            entries.append(entry(row, actor_id, Action.CREATED, created))
+            entries.append(entry(row, actor_id, Action.CREATED, created_fields(row)))
     for row in session.dirty:
         if type(row) in OWNER and session.is_modified(row):
             changed = differences(row)

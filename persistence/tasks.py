@@ -72,19 +72,46 @@ async def create(
 
     Raises `Invalid`, `Forbidden`, `NotFound` (the owner) and `Conflict` (the id is taken).
     """
+    task = new(
+        viewer,
+        id=id,
+        owner_id=owner_id,
+        title=title,
+        description=description,
+        status=status,
+        priority=priority,
+        tags=tags,
+        due_at=due_at,
+    )
+    if task.owner_id != viewer.id and await session.get(User, task.owner_id) is None:
+        raise NotFound("user", path=("ownerId",))
+    if (existing := await session.get(Task, task.id)) is not None:
+        visible = existing if viewer.sees(existing.owner_id) else None
+        raise Conflict("This id is taken.", code="ID_TAKEN", path=("id",), current=visible)
+    session.add(task)
+    await session.flush()
+    return task
+
+
+def new(
+    viewer: Viewer,
+    *,
+    id: UUID | None = None,
+    owner_id: UUID | None = None,
+    title: str,
+    description: str = "",
+    status: TaskStatus = TaskStatus.TODO,
+    priority: TaskPriority = TaskPriority.MEDIUM,
+    tags: Sequence[str] = (),
+    due_at: datetime | None = None,
+) -> Task:
+    """The row of a new task that is written nowhere yet. Raises `Invalid` and `Forbidden`."""
     values = checked({"title": title, "description": description, "tags": tags})
     owner = owner_id or viewer.id
     if not viewer.sees(owner):
         raise Forbidden("Only an admin creates tasks for somebody else.", path=("ownerId",))
-    if owner != viewer.id and await session.get(User, owner) is None:
-        raise NotFound("user", path=("ownerId",))
-    if id is not None and (existing := await session.get(Task, id)) is not None:
-        visible = existing if viewer.sees(existing.owner_id) else None
-        raise Conflict("This id is taken.", code="ID_TAKEN", path=("id",), current=visible)
     task = Task(id=id or new_id(), owner_id=owner, priority=priority, due_at=due_at, version=1, **values)
     task.move_to(status, now())
-    session.add(task)
-    await session.flush()
     return task
 
 

@@ -1,0 +1,143 @@
+"""The short way to create a row, held against the long way through the ORM."""
+
+import functools
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from persistence import creation, idempotency, snapshots, tasks
+from persistence.models import Change, IdempotencyKey, Task, TaskStatus
+from persistence.session import Session
+from tests.conftest import Account
+
+pytestmark = pytest.mark.anyio
+
+FIELDS: dict[str, Any] = {
+    "title": "Write",
+    "description": "more",
+    "status": TaskStatus.DONE,
+    "tags": ["home", "ink"],
+    "due_at": datetime(2026, 12, 1, tzinfo=UTC),
+}
+COLUMNS = frozenset(column.name for column in Task.__table__.columns if column.name not in Task.__private__)
+OF_ITS_OWN = {"id", "entity_id", "xact", "seq", "at", "created_at", "updated_at", "key_hash", "completed_at"}
+
+
+def key_of(account: Account) -> idempotency.Key:
+    return idempotency.key_of(account.id, uuid.uuid4().hex, "CreateTaskPayload", {"title": "Write"})
+
+
+async def short_way(session: Session, account: Account, key: idempotency.Key | None, **given: Any) -> Any:
+    session.actor_id = account.id
+    return await creation.create(session, tasks.new(account.viewer, **FIELDS | given), "task", key, COLUMNS)
+
+
+async def long_way(session: Session, account: Account, key: idempotency.Key, **given: Any) -> Any:
+    session.actor_id = account.id
+
+    async def work(session: Session) -> Task:
+        await idempotency.claim(session, key)
+        task = await tasks.create(session, account.viewer, **FIELDS | given)
+        await idempotency.keep(session, key, {"task": snapshots.snapshot(task, "unused", "unused")})
+        return task
+
+    return await session.transact(work)
+
+
+async def written(session: Session, task: Any, key: idempotency.Key) -> list[dict[str, Any]]:
+    """What a way has written, without what is of its own each time."""
+
+    async def look(session: Session) -> list[dict[str, Any]]:
+        rows = [
+            await session.scalar(select(Task).where(Task.id == task.id)),
+            *(await session.scalars(select(Change).where(Change.entity_id == task.id))),
+            await session.scalar(select(IdempotencyKey).where(IdempotencyKey.key_hash == key.key_hash)),
+        ]
+        return [{c.name: getattr(row, c.name) for c in row.__table__.columns if c.name != "search"} for row in rows]
+
+    return await session.transact(look)
+
+
+def common(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without ids and times: the answer and the log have them inside as well."""
+    for row in rows:
+        for inner in ("fields", "answer"):
+            content = row.get(inner) or {}
+            for part in [content, *(value for value in content.values() if isinstance(value, dict))]:
+                for name in OF_ITS_OWN & set(part):
+                    del part[name]
+                if "due_at" in part and isinstance(part["due_at"], str):
+                    part["due_at"] = datetime.fromisoformat(part["due_at"])
+        for name in OF_ITS_OWN & set(row):
+            del row[name]
+    return rows
+
+
+async def test_both_ways_write_the_same(session: Session, account: Account) -> None:
+    short_key, long_key = key_of(account), idempotency.key_of(account.id, uuid.uuid4().hex, "CreateTaskPayload", {})
+    short = await short_way(session, account, short_key)
+    long = await long_way(session, account, long_key)
+
+    by_short, by_long = await written(session, short, short_key), await written(session, long, long_key)
+    for rows in (by_short, by_long):
+        rows[-1].pop("input_hash")
+    assert len(by_short) == 3  # the row, one entry of the log, the kept answer
+    assert common(by_short) == common(by_long)
+
+
+async def test_the_row_comes_back_as_it_is_stored(session: Session, account: Account) -> None:
+    created = await short_way(session, account, None)
+
+    [stored] = await session.transact(lambda s: _all(s, select(Task).where(Task.id == created.id)))
+    assert {name: getattr(created, name) for name in COLUMNS} == {name: getattr(stored, name) for name in COLUMNS}
+
+
+async def _all(session: Session, query: Any) -> list[Any]:
+    return list(await session.scalars(query))
+
+
+@pytest.mark.parametrize("obstacle", ["the id is taken", "the owner is gone", "the key was used"])
+async def test_an_obstacle_writes_nothing_and_asks_for_the_long_way(
+    session: Session, admin: Account, obstacle: str
+) -> None:
+    key, first = key_of(admin), await short_way(session, admin, None)
+    taken: dict[str, Callable[[], Awaitable[Any]]] = {
+        "the id is taken": lambda: short_way(session, admin, key, id=first.id),
+        "the owner is gone": lambda: short_way(session, admin, key, owner_id=uuid.uuid4()),
+        "the key was used": lambda: short_way(session, admin, key, title="again"),
+    }
+    if obstacle == "the key was used":
+        await short_way(session, admin, key)
+    before = await _count(session, admin)
+
+    assert await taken[obstacle]() is None
+    assert await _count(session, admin) == before
+
+
+async def _count(session: Session, account: Account) -> tuple[int, ...]:
+    queries = (
+        select(Task.id).where(Task.owner_id == account.id),
+        select(Change.id).where(Change.actor_id == account.id),
+        select(IdempotencyKey.key_hash).where(IdempotencyKey.scope_id == account.id),
+    )
+    return tuple([len(await session.transact(functools.partial(_all, query=query))) for query in queries])
+
+
+async def test_a_write_whose_connection_broke_is_looked_for(
+    session: Session, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server had carried it out; the answer was lost on the way."""
+    write = Session.write
+
+    async def lose_the_answer(self: Session, statement: Any, values: Any) -> Any:
+        await write(self, statement, values)
+        raise ConnectionError
+
+    monkeypatch.setattr(Session, "write", lose_the_answer)
+    created = await short_way(session, account, None)
+
+    assert created.title == "Write"
