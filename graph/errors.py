@@ -132,6 +132,11 @@ def bad_input(message: str) -> RequestError:
     return RequestError(message, "BAD_USER_INPUT")
 
 
+def out_of_resources(error: BaseException) -> bool:
+    """Whether the database has no disk, memory or connection left (class 53 of PostgreSQL's appendix A)."""
+    return (sqlstate(error) or "").startswith("53")
+
+
 def classify(error: BaseException) -> RequestError | None:
     """What a client may see of an exception, or None for a bug. No text of the driver ever leaves."""
     if isinstance(error, UnknownOutcome):
@@ -140,7 +145,7 @@ def classify(error: BaseException) -> RequestError | None:
             "Look, or send it again with the same idempotencyKey.",
             "UNKNOWN_OUTCOME",
         )
-    if isinstance(error, (DatabaseUnreachable, PoolTimeout)) or is_unreachable(error):
+    if isinstance(error, (DatabaseUnreachable, PoolTimeout)) or is_unreachable(error) or out_of_resources(error):
         return RequestError(
             "The database cannot be reached right now; try again soon.",
             "UNAVAILABLE",

@@ -317,6 +317,6 @@ def greeting(settings: Settings, address: str, data: "DemoData | None", server: 
             *(f"  {line}" for line in accounts(data).splitlines()),
             "  try",
             f"    curl {address}/graphql -H 'Authorization: Bearer {first.token}' \\",
-            """      --json '{"query": "{ viewer { name tasks { totalCount } } }"}'""",
+            """      -H 'Content-Type: application/json' -d '{"query": "{ viewer { name tasks { totalCount } } }"}'""",
         ]
     return "\n".join([*lines, "Ctrl-C stops it."])

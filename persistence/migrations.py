@@ -1,7 +1,6 @@
 """Alembic from Python: bring a database to a revision, or say where it stands."""
 
 import asyncio
-import dataclasses
 import io
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence.engine import FAILURES, DatabaseUnreachable, create_engine, is_unreachable, reason
 from persistence.session import sqlstate
-from persistence.settings import ROOT, Settings
+from persistence.settings import ROOT, load
 
 LOCK_TIMEOUT = "5s"
 """A migration that waits for a lock blocks everybody behind it: it gives up and can be tried again."""
@@ -39,7 +38,7 @@ class Status:
 
 def configuration(url: str, output: io.StringIO | None = None) -> Config:
     config = Config(ROOT / "alembic.ini", output_buffer=output or io.StringIO(), stdout=io.StringIO())
-    config.attributes["settings"] = dataclasses.replace(Settings(), database_url=url)
+    config.attributes["settings"] = load(database_url=url)
     return config
 
 
@@ -87,7 +86,7 @@ def explained(url: str, error: BaseException) -> MigrationError | DatabaseUnreac
 
 
 def engine_of(url: str) -> AsyncEngine:
-    return create_engine(dataclasses.replace(Settings(), database_url=url), pooled=False)
+    return create_engine(load(database_url=url), pooled=False)
 
 
 def head() -> str:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import collate, func, select
 
 from persistence import changes, idempotency
 from persistence.errors import Conflict, Forbidden, NotFound
@@ -46,7 +46,8 @@ LISTING = Listing(
         "completed_at": Sort(Task.completed_at, datetime, nullable=True),
         "priority": Sort(rank(Task.priority), int),
         "status": Sort(rank(Task.status), int),
-        "title": Sort(func.lower(Task.title), str),
+        # Folded as the database's own collation has it, then compared by code point: the same order everywhere.
+        "title": Sort(collate(func.lower(collate(Task.title, "default")), "C"), str),
     },
     default_order=(Order("created_at", descending=True, nulls_first=True),),
     parent=Task.owner_id,
