@@ -98,4 +98,5 @@ def presentable(error: GraphQLError, classify: Classify, report: Report) -> Grap
         message, extensions = error.message, {"code": BAD_USER_INPUT}
     else:
         message, extensions = "Internal server error", {"code": INTERNAL_SERVER_ERROR, "id": report(error, cause)}
-    return GraphQLError(message, error.nodes, error.source, error.positions, error.path, extensions=extensions)
+    # What is known stays the cause: the HTTP answer takes its status and headers from there.
+    return GraphQLError(message, error.nodes, error.source, error.positions, error.path, known, extensions)

@@ -93,4 +93,5 @@ async def test_operations_are_told_that_the_database_is_unavailable(away: Settin
 
     (error,) = answer.json()["errors"]
     assert (answer.status_code, error["extensions"]["code"]) == (503, "UNAVAILABLE")
+    assert answer.headers["retry-after"] == "1"
     assert "hunter2" not in answer.text
