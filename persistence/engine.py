@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import URL, event, make_url, text
+from sqlalchemy.connectors.asyncio import AsyncAdapt_Error
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -41,7 +42,7 @@ UNREACHABLE: tuple[type[BaseException], ...] = (
 
 
 # Everything that a driver may raise, as itself or wrapped by SQLAlchemy.
-FAILURES: tuple[type[BaseException], ...] = (SQLAlchemyError, asyncpg.PostgresError, *UNREACHABLE)
+FAILURES: tuple[type[BaseException], ...] = (SQLAlchemyError, AsyncAdapt_Error, asyncpg.PostgresError, *UNREACHABLE)
 
 
 def is_unreachable(error: BaseException) -> bool:
@@ -49,6 +50,8 @@ def is_unreachable(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         driver_error = getattr(error.orig, "__cause__", None)
         return error.connection_invalidated or (driver_error is not None and is_unreachable(driver_error))
+    if isinstance(error, AsyncAdapt_Error):  # not wrapped yet: the server died while the connection was set up
+        return error.__cause__ is not None and is_unreachable(error.__cause__)
     if isinstance(error, asyncpg.InterfaceError):
         return "closed" in str(error)  # it is also raised for a connection that is busy, which is a bug here
     return isinstance(error, UNREACHABLE)

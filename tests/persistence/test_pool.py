@@ -4,15 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+import asyncpg
 import pytest
 from sqlalchemy import PoolProxiedConnection, text
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 from sqlalchemy.util.queue import Empty, Full
 
 from persistence import pool
-from persistence.engine import create_engine
+from persistence.engine import FAILURES, create_engine, is_unreachable
 from persistence.pool import FairPool, FairQueue, goes_on
 from persistence.readers import readers_of
 from persistence.settings import Settings
@@ -176,3 +178,11 @@ async def test_work_that_goes_on_comes_before_work_that_begins(small: AsyncEngin
         give_back(connection)
 
     assert served == ["again", "new 1", "new 2"]
+
+
+def test_a_server_that_dies_while_a_connection_is_set_up_is_unreachable() -> None:
+    error = AsyncAdapt_asyncpg_dbapi.Error("broken")  # type: ignore[no-untyped-call]  # as the pool raises it
+    error.__cause__ = asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    assert is_unreachable(error)
+    assert isinstance(error, FAILURES)
