@@ -132,6 +132,9 @@ def create_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:
     assert settings.database_url is not None, "the embedded server's URL is set when it has started"
     url, arguments = connect_url(settings.database_url)
     arguments.setdefault("timeout", settings.connect_timeout)
+    # `persistence.reading` has moments written as text. Poolers understand this parameter (PgBouncer documentation,
+    # "track_extra_parameters"); most others they refuse.
+    arguments["server_settings"] = {"datestyle": "ISO", **arguments.get("server_settings", {})}
     if settings.pgbouncer:
         # In transaction mode consecutive statements may meet different servers, so none may be prepared.
         arguments |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}

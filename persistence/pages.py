@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -157,10 +159,8 @@ async def pages(
     """The same page below each of many parents, in one statement."""
     statement = _page_statement(query, columns, keys, *_window_shape(window), True)
     rows = await session.fetch(statement, {**query.values, **_cursor_values(window), "parents": parents})
-    found: dict[UUID, list[Any]] = {parent: [] for parent in parents}
-    for row in rows:
-        found[row.parent_id].append(row)
-    return {parent: _cut(own, window) for parent, own in found.items()}
+    found = {place: list(own) for place, own in groupby(rows, itemgetter(0))}
+    return {parent: _cut(found.get(place, []), window) for place, parent in enumerate(parents, 1)}
 
 
 async def count(session: Session, query: Query) -> int:
@@ -297,7 +297,7 @@ def _sorts(query: Query, *, backward: bool) -> list[tuple[Order, Sort]]:
 def _parents() -> TableValuedAlias:
     return (
         func.unnest(bindparam("parents", type_=ARRAY(Uuid())))
-        .table_valued(column("id", Uuid()), name="parents")
+        .table_valued(column("id", Uuid()), with_ordinality="place", name="parents")
         .render_derived()
     )
 
@@ -333,13 +333,12 @@ def _page_statement(
         .limit(literal_column(str(limit + 1), BigInteger))
     )
     if nested:
-        # A lateral join is a nested loop: the rows of a parent stay together and in their order.
+        # A lateral join is a nested loop: the rows of a parent stay together and in their order. Which parent it is
+        # says a number, the first column.
         parents = _parents()
         found = _below(parents, query, statement).lateral("found")
         names = [column.name for column in selected]
-        statement = select(parents.c.id.label("parent_id"), *(found.c[name] for name in names)).select_from(
-            parents.join(found, true())
-        )
+        statement = select(parents.c.place, *(found.c[name] for name in names)).select_from(parents.join(found, true()))
     return Statement(statement, model.__entity__, model)
 
 

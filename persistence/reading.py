@@ -3,15 +3,38 @@
 Measured per 1,000 rows against the bare driver: the ORM takes 4.2 times as long, Core rows 1.8, these
 records 1.2. What a column type would do to a value on the way is kept (`Statement.record`), except that an
 enumeration stays the text that is stored: the API knows both forms.
+
+Most moments and ids go straight into an answer. So the database writes them as text in the form they have there
+(`Written`), and an attribute of a row makes a datetime or UUID of it when somebody asks. Measured for a moment: 0.1 us
+instead of 0.7 for making and writing a datetime, 0.1 us more in PostgreSQL.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 import asyncpg
-from sqlalchemy import ARRAY, Enum, Float, FromClause, Select, any_, bindparam, select
+from asyncpg.pgproto.pgproto import UUID
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    DateTime,
+    Enum,
+    Float,
+    FromClause,
+    Select,
+    Text,
+    Uuid,
+    any_,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    type_coerce,
+)
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.types import TypeEngine
 
@@ -20,6 +43,50 @@ from persistence.models import Base
 DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialect constructors are untyped
 
 Row = TypeVar("Row")
+
+
+class Written(Text):
+    """A value as the text it has in an answer.
+
+    `kind` is the class of the value and `parse` makes one of the text. Text of one of the `lengths` is that of the
+    answer; other text is right but not of that form (the fraction of a second is shorter).
+    """
+
+    def __init__(self, kind: type, parse: Callable[[str], Any], lengths: frozenset[int]) -> None:
+        super().__init__()
+        self.kind, self.parse, self.lengths = kind, parse, lengths
+
+
+MOMENT = Written(datetime, datetime.fromisoformat, frozenset({20, 27}))
+ID = Written(UUID, UUID, frozenset({36}))
+
+
+def written(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """What to select for a column: moments (RFC 3339, in UTC) and ids as text, everything else as it is."""
+    if isinstance(column.type, Uuid):
+        return type_coerce(cast(column, Text), ID)
+    if isinstance(column.type, DateTime):
+        local = cast(func.timezone(literal_column("'UTC'"), column), Text)
+        text = func.replace(local, literal_column("' '"), literal_column("'T'")).op("||")(literal_column("'Z'"))
+        return type_coerce(text, MOMENT)
+    return column
+
+
+class WrittenReader:
+    """Reads a `Written` column of a record as the value.
+
+    Who wants the text takes it by position, as these attributes say (`graph.execution.compiler_values`).
+    """
+
+    __slots__ = ("kind", "lengths", "parse", "position")
+
+    def __init__(self, position: int, written: Written) -> None:
+        self.position, self.kind = position, written.kind
+        self.parse, self.lengths = written.parse, written.lengths
+
+    def __call__(self, record: Any) -> Any:
+        text = record[self.position]
+        return None if text is None else self.parse(text)
 
 
 class Statement(Generic[Row]):
@@ -58,14 +125,14 @@ def selection(model: type[Base], columns: Collection[str]) -> tuple[list[Any], F
     for name in sorted(columns):
         relation, dot, column = name.partition(".")
         if not dot:
-            selected.append(table.c[name])
+            selected.append(written(table.c[name]).label(name))
             continue
         if relation not in joined:
             local = table.c[f"{relation}_id"]
             [key] = local.foreign_keys
             joined[relation] = key.column.table.alias(relation)
             source = source.join(joined[relation], local == joined[relation].c[key.column.name])
-        selected.append(joined[relation].c[column].label(name))
+        selected.append(written(joined[relation].c[column]).label(name))
     return selected, source
 
 
@@ -115,6 +182,8 @@ def through_record(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def reader(position: int, kind: TypeEngine[Any]) -> Callable[[Any], Any]:
     """What reads one column of a record, with the result processing of its type where it has one."""
+    if isinstance(kind, Written):
+        return WrittenReader(position, kind)
     get = itemgetter(position)
     inner = kind.item_type if isinstance(kind, ARRAY) else kind
     if isinstance(inner, (Enum, Float)):  # a float comes as a float; its processor wants the driver's type number
@@ -129,6 +198,6 @@ def reader(position: int, kind: TypeEngine[Any]) -> Callable[[Any], Any]:
 def by_ids(model: type[Base], columns: frozenset[str]) -> Statement[Any]:
     """Rows of one table by their ids (`ids`), with the given columns."""
     table = model.__table__
-    selected = [table.c[name] for name in sorted(columns)]
+    selected, _ = selection(model, columns)
     ids = bindparam("ids", type_=ARRAY(table.c.id.type))
     return Statement(select(*selected).where(table.c.id == any_(ids)), model.__entity__)

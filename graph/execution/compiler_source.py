@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 from uuid import UUID
 
 from graphql import (
@@ -29,7 +29,15 @@ from graphql import (
     is_object_type,
 )
 
-from graph.execution.compiler_values import ORDINARY, Surprise, ordinary, plain_items, plain_member, position_of
+from graph.execution.compiler_values import (
+    ORDINARY,
+    Surprise,
+    ordinary,
+    plain_items,
+    plain_member,
+    position_of,
+    written_form,
+)
 
 if TYPE_CHECKING:
     from graph.execution.compiler import Compiler
@@ -112,6 +120,8 @@ class Source:
         if field.constant is not None:
             return repr(field.constant)
         if field.attribute is not None:
+            if self.kind is not None and src == "o" and (text := self.text(field)) is not None:
+                return text
             index = position_of(self.kind, field.attribute) if self.kind is not None and src == "o" else None
             read = f"{src}.{field.attribute}" if index is None else f"{src}[{index}]"
         elif field.member is not None:
@@ -119,6 +129,16 @@ class Source:
         else:
             return None
         return self.value(field.return_type, field.details, read)
+
+    def text(self, field: Any) -> str | None:
+        """The value of a leaf that the row has as text, if it is what the leaf's type would write."""
+        getter, type_ = written_form(cast("type", self.kind), field.attribute), get_nullable_type(field.return_type)
+        if getter is None or not self.compiler.natives.writes(type_, getter.kind):
+            return None
+        nullable = not is_non_null_type(field.return_type)
+        v, lengths, strict = self.name("v"), self.name("n", getter.lengths), self.name("s", serialiser(type_, nullable))
+        null = f"({v} := o[{getter.position}]) is None or len({v})" if nullable else f"len({v} := o[{getter.position}])"
+        return f"({v} if {null} in {lengths} else {strict}(o.{field.attribute}))"
 
     def value(self, type_: Any, details: Any, src: str) -> str | None:
         """The completed value of `src`; None when a resolver is needed for it."""

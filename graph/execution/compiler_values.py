@@ -9,7 +9,14 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from graphql import GraphQLAbstractType, GraphQLObjectType, GraphQLSchema, is_scalar_type, is_specified_scalar_type
+from graphql import (
+    GraphQLAbstractType,
+    GraphQLID,
+    GraphQLObjectType,
+    GraphQLSchema,
+    is_scalar_type,
+    is_specified_scalar_type,
+)
 
 # The classes known to be right, and what examines others: True, or Surprise.
 Acceptance = tuple[set[type], Callable[[Any], bool]]
@@ -93,6 +100,17 @@ def position_of(kind: type, attribute: str) -> int | None:
     return index[0] if len(index) == 1 and type(index[0]) is int and index[0] >= 0 else None
 
 
+def written_form(kind: type, attribute: str) -> Any:
+    """What reads a value that a row already has as the text of the answer, or None.
+
+    It is the getter of a property: `row[getter.position]` is then the text, in that form when its length is one of
+    `getter.lengths`, or None; `getter.kind` is the class of the value that `row.attribute` would make of it.
+    """
+    member = getattr(kind, attribute, None)
+    getter = member.fget if isinstance(member, property) else None
+    return getter if hasattr(getter, "lengths") else None
+
+
 DATETIMES = [
     datetime(1, 1, 1, tzinfo=UTC),
     datetime(1969, 12, 31, 23, 0, 0, 1, UTC),
@@ -140,6 +158,12 @@ class Natives:
                 kind for kind in SAMPLES if serialised(scalar, kind) == written(kind, self.option)
             }
 
+    def writes(self, type_: Any, kind: type) -> bool:
+        """Whether the leaf type writes values of the class as orjson does."""
+        if type_ is GraphQLID:
+            return self.enabled and issubclass(kind, UUID)
+        return any(issubclass(kind, native) for native in self.classes.get(getattr(type_, "name", ""), ()))
+
 
 def is_by_class(function: Any) -> bool:
     """Whether an `is_type_of` or `resolve_type` promises to look at nothing but the class of the object."""
@@ -160,7 +184,9 @@ class Types:
         if known is None:
             if len(self._rows) >= MAX_CLASSES:
                 self._rows.clear()
-            known = self._rows[kind] = any(position_of(kind, name) is not None for name in vars(kind))
+            known = self._rows[kind] = any(
+                position_of(kind, name) is not None or written_form(kind, name) is not None for name in vars(kind)
+            )
         return known
 
     def acceptance(self, type_: GraphQLObjectType) -> Acceptance | None:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
+from uuid import UUID
 
 import pytest
 import strawberry
@@ -197,6 +198,39 @@ def test_attributes_that_are_items_are_read_by_position() -> None:
 @pytest.mark.parametrize("member", [itemgetter("key"), itemgetter(0, 1), itemgetter(-1), itemgetter(True), len])
 def test_other_attributes_are_read_as_attributes(member: Any) -> None:
     assert position_of(type("Other", (tuple,), {"a": property(member)}), "a") is None
+
+
+class WrittenId:
+    """Reads an id that the row has as text."""
+
+    lengths, kind, position = frozenset({36}), UUID, 0
+
+    def __call__(self, row: Any) -> UUID | None:
+        return None if row[0] is None else UUID(row[0])
+
+
+class NoteRow(tuple[Any, ...]):
+    __slots__ = ()
+    id = property(WrittenId())
+
+
+@strawberry.type
+class Note:
+    id: strawberry.ID | None
+
+
+@strawberry.type
+class NoteQuery:
+    @strawberry.field
+    def notes(self) -> list[Note]:
+        return [NoteRow((text,)) for text in (str(UUID(int=1)), UUID(int=2).hex, None)] * 2  # type: ignore[misc]
+
+
+async def test_text_that_a_row_has_is_the_answer_when_it_has_the_form_of_one() -> None:
+    schema = strawberry.Schema(NoteQuery)
+    engine = Engine(schema, documents=Documents(schema._schema), classify=lambda _: None, report=lambda *_: "")
+    result = await run(engine, "{ notes { id } }")
+    assert [note["id"] for note in result.data["notes"][:3]] == [str(UUID(int=1)), str(UUID(int=2)), None]
 
 
 async def test_it_runs_as_an_execution_context_class_of_strawberry() -> None:

@@ -185,7 +185,7 @@ async def test_an_application_name_in_the_url_wins(settings: Settings) -> None:
 
 
 @anyio
-async def test_behind_pgbouncer_nothing_is_prepared_and_no_startup_parameter_is_sent(
+async def test_behind_pgbouncer_nothing_is_prepared_and_only_the_style_of_dates_is_sent(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, Any] = {}
@@ -199,7 +199,7 @@ async def test_behind_pgbouncer_nothing_is_prepared_and_no_startup_parameter_is_
         create_engine(dataclasses.replace(settings, pgbouncer=True))
 
     assert seen["statement_cache_size"] == seen["prepared_statement_cache_size"] == 0
-    assert "server_settings" not in seen
+    assert seen["server_settings"] == {"datestyle": "ISO"}  # one of the few that every pooler understands
 
 
 @anyio
