@@ -10,6 +10,7 @@ from strawberry.types.base import StrawberryOptional
 
 from graph.context import Info
 from graph.errors import UserError, user_errors
+from graph.execution.cost import Cost
 from persistence import idempotency
 from persistence.errors import DomainError, NotFound
 from persistence.ids import parse_id
@@ -42,7 +43,9 @@ class Payload:
     """The fields of every payload; each mutation has a payload type of its own, so that it can grow."""
 
     errors: list[UserError] = strawberry.field(
-        description="What the sender can mend. Empty: it was done; otherwise nothing was changed.", default_factory=list
+        description="What the sender can mend. Empty: it was done; otherwise nothing was changed.",
+        default_factory=list,
+        metadata={"cost": Cost(weight=0, size=1)},  # they are no objects of the store, only what they show is
     )
     replayed: bool = strawberry.field(
         description="Whether this is the kept answer to an earlier request with the same idempotencyKey.", default=False
