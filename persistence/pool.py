@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.util import await_
+from sqlalchemy.util.concurrency import in_greenlet
 from sqlalchemy.util.queue import Empty, Full, QueueCommon
 
 from persistence.readers import Readers
@@ -65,7 +66,8 @@ class FairQueue(QueueCommon[T]):
         if self._hand_over(item):
             return
         now = time.monotonic()
-        if self.full() and now - self._idle[0][1] > KEEP_SECONDS:
+        # Outside of SQLAlchemy's greenlets closing would fail, and the connection stay open, known to nobody.
+        if self.full() and now - self._idle[0][1] > KEEP_SECONDS and in_greenlet():
             raise Full
         self._idle.append((item, now))
 

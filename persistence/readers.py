@@ -54,8 +54,8 @@ class Readers:
             now = time.monotonic()
             if now - reader.idle_since <= self._fresh and now - reader.taken_at <= OUT_SECONDS:
                 return reader
-            self._return(reader)
             self.return_idle()  # these are older
+            await greenlet_spawn(reader.proxy.close)  # where the pool may close it, when it is one too many
         return Reader(await self._engine.raw_connection())
 
     def give(self, reader: Reader) -> None:

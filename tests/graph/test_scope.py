@@ -3,12 +3,16 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from graph.context import Context
 from graph.loaders import Loader, Loaders
+from persistence import pool, readers
+from persistence.engine import create_engine
 from tests.conftest import Account, Api
 from tests.graph.operations import new_task
 
@@ -220,3 +224,26 @@ async def test_what_was_loaded_before_a_mutation_is_not_shown_after_it(
     assert data["b"]["user"]["tasks"]["nodes"] == [{"status": "DONE", "owner": {"name": "Grace"}}]
     assert data["c"]["task"]["owner"] == {"name": "Grace", "tasks": {"nodes": [{"status": "TODO"}], "totalCount": 1}}
     assert data["d"]["task"]["owner"] == {"name": "Grace", "tasks": {"totalCount": 2}}
+
+
+async def test_a_connection_that_is_one_too_many_is_really_closed(
+    api: Api, account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pool, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(readers, "FRESH_SECONDS", 0.0)
+    engine = create_engine(replace(api.services.settings, pool_size=1, pool_overflow=5))
+    api.services = replace(api.services, engine=engine)
+    queue: Any = engine.pool
+
+    async def busy() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT pg_sleep(0.05)"))
+
+    await asyncio.gather(*(busy() for _ in range(6)))
+    for _ in range(12):
+        await api("{ viewer { id } }", account)
+        await asyncio.sleep(0.001)
+    assert queue.checkedin() + queue.checkedout() < 6
+    await engine.dispose()
+
+    assert "Exception" not in caplog.text

@@ -120,7 +120,7 @@ async def test_connections_that_were_not_needed_for_a_while_are_closed(monkeypat
     monkeypatch.setattr(pool, "KEEP_SECONDS", -1.0)
 
     with pytest.raises(Full):
-        queue.put_nowait("d")
+        await greenlet_spawn(queue.put_nowait, "d")
     assert [queue.get_nowait() for _ in range(queue.qsize())] == ["c", "b", "a"]
 
 
