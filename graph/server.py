@@ -219,7 +219,7 @@ def run_uvicorn(settings: Settings, listener: socket.socket, reload: bool) -> in
         factory=True,
         loop="uvloop" if has_module("uvloop") else "asyncio",
         http="httptools",
-        ws="websockets-sansio",
+        ws="graph.sockets:WebSocketProtocol",
         ws_max_size=settings.max_body,
         log_config=None,
         access_log=False,
