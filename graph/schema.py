@@ -6,6 +6,7 @@ import strawberry
 from strawberry.schema.config import StrawberryConfig
 
 from graph.accounts import AccountMutation
+from graph.clock import ClockSubscription
 from graph.errors import USER_ERRORS
 from graph.inputs import refuse_nulls
 from graph.nodes import NodeQuery
@@ -25,5 +26,16 @@ class Mutation(AccountMutation, TokenMutation, TaskMutation, UserMutation):
     pass
 
 
-schema = strawberry.Schema(Query, Mutation, types=USER_ERRORS, config=StrawberryConfig(scalar_map={datetime: DateTime}))
+@strawberry.type(description="What can be followed, over a WebSocket. Every event is authenticated anew.")
+class Subscription(ClockSubscription):
+    pass
+
+
+schema = strawberry.Schema(
+    Query,
+    Mutation,
+    Subscription,
+    types=USER_ERRORS,
+    config=StrawberryConfig(scalar_map={datetime: DateTime}),
+)
 refuse_nulls(schema)
