@@ -6,13 +6,13 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.pool import QueuePool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from persistence import migrations
 from persistence.engine import FAILURES
+from persistence.pool import FairPool
 
 PATIENCE = 3.0
 """Seconds the database has to answer."""
@@ -44,8 +44,10 @@ class Health:
         """The same with the revision and the state of the connection pool."""
         state = await self._state()
         pool: Any = self.engine.pool
-        if isinstance(pool, QueuePool):
-            state["pool"] = {"size": pool.size(), "in_use": pool.checkedout(), "idle": pool.checkedin()}
+        if isinstance(pool, FairPool):
+            resting = pool.readers.idle if pool.readers else 0  # out of the pool for reads, and not in use
+            in_use, idle = pool.checkedout() - resting, pool.checkedin() + resting
+            state["pool"] = {"size": pool.size(), "in_use": in_use, "idle": idle}
         return self._answer(state)
 
     async def _state(self) -> dict[str, Any]:

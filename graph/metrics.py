@@ -114,8 +114,9 @@ class Metrics:
 
     def _look_at_pool(self) -> None:
         pool: Any = self.engine.pool
-        self.in_use.set(pool.checkedout())
-        self.idle.set(pool.checkedin())
+        resting = pool.readers.idle if pool.readers else 0  # out of the pool for reads, and not in use
+        self.in_use.set(pool.checkedout() - resting)
+        self.idle.set(pool.checkedin() + resting)
 
     def routes(self) -> list[Route]:
         return [Route("/metrics", self.answer)]

@@ -158,15 +158,16 @@ async def test_a_bug_is_logged_with_its_id_and_place_but_no_message(
     client: httpx.AsyncClient, log: Log, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("could not insert the title Buy a ring")
+        raise RuntimeError("could not purge the title Buy a ring")
 
-    monkeypatch.setattr(tasks, "create", broken)
-    answer = await post(client, 'mutation { createTask(input: {title: "Buy a ring"}) { task { id } } }', account)
+    monkeypatch.setattr(tasks, "purge", broken)
+    purge = "mutation($id: ID!) { purgeTask(input: {id: $id}) { id } }"
+    answer = await post(client, purge, account, id=str(account.id))
 
     (error,) = answer["errors"]
     (line,) = log.lines("bug")
     assert (error["message"], error["extensions"]["code"]) == ("Internal server error", "INTERNAL_SERVER_ERROR")
-    assert (line["id"], line["exception"], line["path"]) == (error["extensions"]["id"], "RuntimeError", "createTask")
+    assert (line["id"], line["exception"], line["path"]) == (error["extensions"]["id"], "RuntimeError", "purgeTask")
     assert line["where"].startswith("tests/graph/test_logs.py:")
     assert line["where"].endswith(" in broken")
     assert "ring" not in log.text

@@ -70,8 +70,10 @@ async def test_durations_statements_rows_and_bytes_are_summed(client: httpx.Asyn
     assert found['taskstore_answer_bytes_total{kind="query"}'] == len(answer.content)
 
 
-async def test_the_pool_and_the_process_are_shown(client: httpx.AsyncClient, settings: Settings) -> None:
-    await client.get("/readyz")
+async def test_the_pool_and_the_process_are_shown(
+    client: httpx.AsyncClient, settings: Settings, account: Account
+) -> None:
+    await run(client, "{ viewer { id } }", account)
     found = await scrape(client)
 
     assert found['taskstore_pool_connections{state="in_use"}'] == 0
@@ -107,7 +109,7 @@ from types import SimpleNamespace
 from graph.execution.host import OperationRecord
 from graph.metrics import Metrics
 
-pool = SimpleNamespace(size=lambda: 5, checkedout=lambda: 2, checkedin=lambda: 1, _max_overflow=10)
+pool = SimpleNamespace(size=lambda: 5, checkedout=lambda: 2, checkedin=lambda: 1, _max_overflow=10, readers=None)
 metrics = Metrics(SimpleNamespace(pool=pool))
 for _ in range(int(sys.argv[1])):
     metrics.observe(None, OperationRecord("http", "id", kind="query", bytes=10, duration=0.02))
