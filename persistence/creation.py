@@ -24,6 +24,8 @@ from persistence.snapshots import ENTITY
 BY_DATABASE = frozenset({"created_at", "updated_at"})
 LOG = ("id", "entity", "entity_id", "owner_id", "actor_id", "action", "version", "fields")
 
+_LOGGED: Statement[Any] = Statement(select(Change.id).where(Change.id == bindparam("id", type_=Change.id.type)))
+
 
 async def create(session: Session, row: Base, part: str, key: Key | None, columns: frozenset[str]) -> Any | None:
     """Write a new row that belongs to no session yet, and return it as it was stored, with the given columns.
@@ -51,7 +53,10 @@ async def create(session: Session, row: Base, part: str, key: Key | None, column
     except IntegrityConstraintViolationError:
         return None
     except ConnectionError:
-        # Whether it was written is to be seen: nobody else has this id.
+        # Whether it was written is to be seen in the log. Not by the row: its id is the client's to choose, and
+        # somebody else's row may have had it before.
+        if not await session.fetch(_LOGGED, {"id": values["log_id"]}):
+            return None
         found = await session.fetch(by_ids(model, columns), {"ids": [id]})
         return found[0] if found else None
     return created

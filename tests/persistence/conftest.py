@@ -105,3 +105,54 @@ async def terminate(url: str, *pids: int) -> None:
         for pid in pids:
             await connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
     await engine.dispose()
+
+
+class Gate:
+    """A proxy to the server. It breaks a connection that sends `marker`, when the server has answered that.
+
+    The server has done what it was told and the client does not know: a network that breaks at the worst moment.
+    """
+
+    def __init__(self, socket_path: str) -> None:
+        self.socket_path = socket_path
+        self.marker: bytes | None = None
+        self.broken = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream_reader, upstream_writer = await asyncio.open_unix_connection(self.socket_path)
+        marked = False
+
+        async def forward() -> None:
+            nonlocal marked
+            while data := await reader.read(65_536):
+                marked = marked or (self.marker is not None and self.marker in data)
+                upstream_writer.write(data)
+                await upstream_writer.drain()
+            upstream_writer.close()
+
+        async def back() -> None:
+            while data := await upstream_reader.read(65_536):
+                if marked:
+                    self.broken += 1
+                    writer.transport.abort()
+                    return
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+
+        await asyncio.gather(forward(), back(), return_exceptions=True)
+        upstream_writer.close()
+
+
+@pytest.fixture
+async def gate(settings: Settings) -> AsyncIterator[tuple[Gate, AsyncEngine]]:
+    assert settings.database_url is not None
+    base, socket_dir = settings.database_url.split("?host=")
+    gate = Gate(f"{socket_dir}/.s.PGSQL.5432")
+    server = await asyncio.start_server(gate.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"{base.replace('@/', f'@127.0.0.1:{port}/')}?sslmode=disable"
+    engine = create_engine(dataclasses.replace(settings, database_url=url))
+    yield gate, engine
+    await engine.dispose()
+    server.close()

@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import creation, idempotency, snapshots, tasks
 from persistence.models import Change, IdempotencyKey, Task, TaskStatus
+from persistence.reading import Statement
 from persistence.session import Session
 from tests.conftest import Account
+from tests.persistence.conftest import Gate, Raw, terminate, url_of
 
 pytestmark = pytest.mark.anyio
 
@@ -141,3 +144,45 @@ async def test_a_write_whose_connection_broke_is_looked_for(
     created = await short_way(session, account, None)
 
     assert created.title == "Write"
+
+
+PID: Statement[Any] = Statement(select(func.pg_backend_pid().label("pid")))
+
+
+async def with_a_broken_connection(engine: AsyncEngine) -> Session:
+    """A session whose next statement meets a connection that the server has ended."""
+    session = Session(engine)
+    [row] = await session.fetch(PID, {})
+    await terminate(url_of(engine), row.pid)
+    return session
+
+
+async def test_a_connection_that_broke_before_writes_nothing(
+    own_engine: AsyncEngine, account: Account, raw: Raw
+) -> None:
+    assert await short_way(await with_a_broken_connection(own_engine), account, None) is None
+
+    assert await raw("SELECT 1 AS one FROM tasks WHERE owner_id = :id", id=account.id) == []
+
+
+async def test_a_connection_that_broke_shows_nobody_the_row_that_had_the_id_before(
+    own_engine: AsyncEngine, session: Session, account: Account, new_account: Any
+) -> None:
+    other, private = await new_account(), await short_way(session, account, None)
+
+    assert await short_way(await with_a_broken_connection(own_engine), other, None, id=private.id) is None
+
+
+async def test_a_connection_that_breaks_after_the_write_still_gives_the_row(
+    gate: tuple[Gate, AsyncEngine], account: Account, raw: Raw
+) -> None:
+    broken, engine = gate
+    session = Session(engine)
+    assert await short_way(session, account, None, title="before") is not None
+    broken.marker = b"break after this"
+
+    made = await short_way(session, account, None, title="break after this")
+
+    assert (made.title, broken.broken) == ("break after this", 1)
+    rows = await raw("SELECT title FROM tasks WHERE owner_id = :id ORDER BY title", id=account.id)
+    assert [row.title for row in rows] == ["before", "break after this"]
