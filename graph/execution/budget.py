@@ -9,7 +9,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Protocol
@@ -20,6 +20,9 @@ RATE_LIMITED = "RATE_LIMITED"
 
 # The last second that a datetime can say: what never refills is full again then.
 END_OF_TIME = 253402300799
+
+# Points that are missing where it has refilled between the refusal and the look at what is left.
+SOON = 1e-6
 
 
 @dataclass(slots=True, frozen=True)
@@ -81,20 +84,28 @@ class MemoryBudget:
         # A clock that was set back must not take points away.
         held = min(float(self.capacity), held + max(0.0, now - counted) * self.refill)
         if points > held:
-            missing, possible = points - held, points <= self.capacity and self.refill > 0
-            return Balance(int(held), self._full_at(held, now), missing / self.refill if possible else math.inf)
+            return refused(points, held, now, self.capacity, self.refill)
         held -= points
         self._buckets[key] = held, now
         self._buckets.move_to_end(key)
         if len(self._buckets) > self.max_keys:
             self._buckets.popitem(last=False)
-        return Balance(int(held), self._full_at(held, now))
+        return taken(held, now, self.capacity, self.refill)
 
-    def _full_at(self, held: float, now: float) -> float:
-        missing = self.capacity - held
-        if missing <= 0:
-            return now
-        return now + missing / self.refill if self.refill > 0 else math.inf
+
+def taken(held: float, now: float, capacity: int, refill: float) -> Balance:
+    """The balance of a budget that holds so many points after the operation took its own."""
+    missing = capacity - held
+    if missing <= 0:
+        return Balance(int(held), now)
+    return Balance(int(held), now + missing / refill if refill > 0 else math.inf)
+
+
+def refused(points: int, held: float, now: float, capacity: int, refill: float) -> Balance:
+    """The balance of a budget that held too few points for an operation."""
+    missing = max(points - held, SOON)
+    seconds = missing / refill if points <= capacity and refill > 0 else math.inf
+    return replace(taken(held, now, capacity, refill), retry_after=seconds)
 
 
 def rate_limited(balance: Balance, points: int) -> RequestError:

@@ -1,10 +1,10 @@
-"""What the store keeps about requests: answers for retries, and failed sign-ins."""
+"""What the store keeps about requests: answers for retries, failed sign-ins, and what may still be spent."""
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Index, LargeBinary, func
+from sqlalchemy import Double, Index, LargeBinary, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.models.base import Base
@@ -34,3 +34,15 @@ class SignInAttempts(Base):
     """A hash of the account or the address, so that this table names nobody."""
     failures: Mapped[int]
     last_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class RateBudget(Base):
+    """The cost points somebody had left when they were counted last; they refill with time."""
+
+    __tablename__ = "rate_budgets"
+    __table_args__ = ({"prefixes": ["UNLOGGED"]},)
+
+    key_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    """A hash of whose budget it is, so that this table names nobody."""
+    points: Mapped[float] = mapped_column(Double)
+    counted_at: Mapped[datetime] = mapped_column(server_default=func.now())
