@@ -268,7 +268,10 @@ def authorization(connection: HTTPConnection, params: Mapping[str, Any] | None) 
     for name, value in (params or {}).items():
         if name.lower() == "authorization" and isinstance(value, str):
             return value
-    return connection.headers.get("authorization", "")
+    for raw_name, raw_value in connection.scope["headers"]:  # Starlette's own mapping takes five times as long
+        if raw_name == b"authorization":
+            return str(raw_value, "latin-1")
+    return ""
 
 
 def client_address(connection: HTTPConnection, settings: Settings) -> str:

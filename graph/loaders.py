@@ -12,6 +12,11 @@ Batch = Callable[[list[Any]], Awaitable[Mapping[Any, Any]]]
 """From distinct keys to what was found; a key that is missing in the answer loads None."""
 
 
+async def unused(keys: list[Any]) -> list[Any]:
+    """In place of the batch function: a method of the loader would make each a cycle for the garbage collector."""
+    raise AssertionError("dispatch calls the batch function itself")
+
+
 class Loader(DataLoader[Any, Any]):
     """A DataLoader that survives cancellation and failure.
 
@@ -25,10 +30,7 @@ class Loader(DataLoader[Any, Any]):
         self._fetch = batch
         self._waiting: dict[Any, list[asyncio.Future[Any]]] = {}
         self._running: set[asyncio.Task[None]] = set()
-        super().__init__(self._unused, loop=self.loop)
-
-    async def _unused(self, keys: list[Any]) -> list[Any]:
-        raise AssertionError("dispatch calls the batch function itself")
+        super().__init__(unused, loop=self.loop)
 
     def load(self, key: Any) -> Any:
         """A future of the value, typed as what GraphQL completes it to."""
@@ -63,10 +65,10 @@ class Loader(DataLoader[Any, Any]):
             raise
         for key, futures in waiting.items():
             value = found.get(key)
-            self.prime(key, value)
             for future in futures:
                 if not future.done():
                     future.set_result(value)
+                    self._cache[key] = future  # it is done, so nobody can cancel it any more
 
 
 class Loaders:

@@ -82,6 +82,8 @@ def report(error: GraphQLError, cause: BaseException) -> str:
 
 def operation(context: Context | None, record: OperationRecord) -> None:
     """Log an operation that is over."""
+    if not log.is_enabled_for(logging.INFO):
+        return
     line: dict[str, Any] = {
         "name": record.name,
         "kind": record.kind,

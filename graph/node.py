@@ -36,4 +36,4 @@ def needs(*columns: str) -> dict[str, Any]:
 
 def joins(relation: str) -> dict[str, Any]:
     """The metadata of a to-one field: where its row may ride along with the statement of its own (`graph.rows`)."""
-    return {"joins": relation}
+    return {"joins": relation, "carried": f"{relation}_row"}  # the second is for the executor

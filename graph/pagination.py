@@ -169,7 +169,7 @@ class Connection(Generic[T]):
         return await self.source.total()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arguments:
     """The arguments of a connection field as they came."""
 

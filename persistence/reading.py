@@ -171,13 +171,21 @@ def view_class(entity: str, readers: Mapping[str, Callable[[Any], Any]]) -> type
     def keep(view: Any, record: Any) -> None:
         view.record = record
 
-    members: dict[str, Any] = {"__slots__": ("record",), "__init__": keep, "__entity__": entity}
-    members |= {name: property(through_record(read)) for name, read in readers.items()}
+    members: dict[str, Any] = {"__slots__": ("record",), "__init__": keep, "__entity__": entity, "__row__": "record"}
+    members |= {name: property(ThroughRecord(read)) for name, read in readers.items()}
     return type(f"{entity}View", (), members)
 
 
-def through_record(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda view: read(view.record)
+class ThroughRecord:
+    """Reads from the record of a view. `__row__` of the view's class and `read` tell who reads by position."""
+
+    __slots__ = ("read",)
+
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        self.read = read
+
+    def __call__(self, view: Any) -> Any:
+        return self.read(view.record)
 
 
 def reader(position: int, kind: TypeEngine[Any]) -> Callable[[Any], Any]:

@@ -20,6 +20,9 @@ from persistence.reading import Row, Statement
 
 T = TypeVar("T")
 
+ORM_ATTRIBUTES = frozenset({"_proxied", "sync_session", "_async_bind", "_async_binds", "bind", "binds"})
+"""What the constructor of SQLAlchemy's session sets."""
+
 ATTEMPTS = 4
 """How often a transaction is tried that lost to a concurrent one."""
 RETRIABLE = {"40001", "40P01"}
@@ -56,18 +59,29 @@ class Session(AsyncSession):
     sync_session_class = RecordedSession
 
     def __init__(self, engine: AsyncEngine) -> None:
-        super().__init__(engine, expire_on_commit=False, autoflush=False)
+        self._engine = engine
         self._turn = asyncio.Lock()
         self._readers = readers_of(engine)
         self._fetches = 0
         self.rows = 0
         """How many rows `fetch` got."""
 
+    def __getattr__(self, name: str) -> Any:
+        """Make the ORM's session on first use: most requests only read, and it takes as long as a small read."""
+        if name not in ORM_ATTRIBUTES or "_proxied" in self.__dict__:
+            raise AttributeError(name)
+        super().__init__(self._engine, expire_on_commit=False, autoflush=False)
+        return self.__dict__[name]
+
     @property
     def statements(self) -> int:
         """How many statements it ran, not counting BEGIN and COMMIT."""
-        written: int = self.info.get("statements", 0)
+        written: int = self.info.get("statements", 0) if "_proxied" in self.__dict__ else 0
         return self._fetches + written
+
+    def in_transaction(self) -> bool:
+        """Whether a transaction has begun."""
+        return "_proxied" in self.__dict__ and super().in_transaction()
 
     @property
     def actor_id(self) -> UUID | None:

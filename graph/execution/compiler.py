@@ -185,7 +185,9 @@ class Compiler:
                 if ex.is_awaitable(answer):
                     return ex.complete_when_told(answer, type_, details, path, value)
                 raise Surprise
-            return (skeletons.get(None) or plan.skeleton_for(None))(value) if pure else execute(ex, value, path, site)
+            if not pure:
+                return execute(ex, value, path, site)
+            return (skeletons.get(type(value)) or plan.skeleton_for(type(value)))(value)
 
         return complete
 

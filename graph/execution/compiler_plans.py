@@ -107,7 +107,9 @@ class Field(Position):
     __slots__ = (
         "args",
         "attribute",
+        "carried",
         "constant",
+        "constants",
         "definition",
         "direct",
         "key",
@@ -128,17 +130,23 @@ class Field(Position):
         plain = compiler.field_resolver is default_field_resolver
         self.member = compiler.facts.member(definition, self.nodes[0]) if plain else None
         self.args = compiler.arguments(definition, self.nodes[0])
+        self.constants: dict[str, Any] | None = None  # the arguments as the resolver gets them, when all requests agree
         self.resolve = definition.resolve or compiler.field_resolver
         self.direct = compiler.facts.direct(definition)
+        # The attribute in which an object may bring along what the resolver would return for it.
+        field = (definition.extensions or {}).get("strawberry-definition")
+        self.carried: str | None = field.metadata.get("carried") if self.direct is not None and field else None
 
     def run(self, ex: CompiledExecution, source: Any, parent_path: Path | None, site: Site | None, box: Any) -> Any:
         """Resolve and complete the field for one object: the value, or PENDING when it will be stored in `box`."""
         path: Path = new(Path, (parent_path, self.key, self.parent_type.name))
         try:
+            info = ex.info(self, path)
+            if self.carried is not None and (carried := getattr(source, self.carried, None)) is not None:
+                return self.at(ex, carried, info, path, site, box, self.key)  # type: ignore[misc]  # set by link()
             args = self.args
             if args is None:
                 args = ex.arguments(self)
-            info = ex.info(self, path)
             direct = self.direct
             result = direct(ex, self, source, info, args) if direct else self.resolve(source, info, **args)
             if type(result) not in ORDINARY and ex.is_awaitable(result):
@@ -207,7 +215,9 @@ class ObjectPlan:
     ) -> dict[str, Any]:
         """The object that the selection makes of the source; pending fields are stored in it later."""
         try:
-            data: dict[str, Any] = (skeleton or self.skeletons.get(None) or self.skeleton_for(None))(source)
+            if skeleton is None:
+                skeleton = self.skeletons.get(type(source)) or self.skeleton_for(type(source))
+            data: dict[str, Any] = skeleton(source)
         except Exception:  # whatever is wrong, graphql-core says so
             data = self.execute_pure_fields_apart(ex, source, path, site)
         for field in self.resolved:

@@ -82,18 +82,27 @@ class Direct:
         return self.function(source, **kwargs) if self.self_ else self.function(**kwargs)
 
     def converted(self, ex: CompiledExecution, owner: Field, info: Any, args: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments as Strawberry hands them over, converted once for all parents, each with copies of its own."""
+        """The arguments as Strawberry hands them over, converted once for all parents, each with copies of its own.
+
+        Those without variables that nobody can change are converted once for good.
+        """
+        if owner.constants is not None:
+            return owner.constants.copy()
         known = ex.converted.get(owner, UNSEEN)
-        if type(known) is dict:
-            return {name: copied(value) for name, value in known.items()}
+        if type(known) is tuple:
+            values, shared = known
+            return values.copy() if shared else {name: copied(value) for name, value in values.items()}
         fresh = convert_arguments(dict(args), self.arguments, self.registry, self.config, info)
         if known is UNSEEN:
             ex.converted[owner] = SEEN  # most fields are called once; the second call shows that it pays
         elif known is SEEN:
+            shared = all(isinstance(value, IMMUTABLE) for value in fresh.values())
             try:
-                ex.converted[owner] = {name: copied(value) for name, value in fresh.items()}
+                ex.converted[owner] = {name: copied(value) for name, value in fresh.items()}, shared
             except CannotCopy:
                 ex.converted[owner] = None
+            if shared and owner.args is not None:
+                owner.constants = fresh.copy()
         return fresh
 
 

@@ -36,6 +36,7 @@ from graph.execution.compiler_values import (
     plain_items,
     plain_member,
     position_of,
+    row_of,
     written_form,
 )
 
@@ -123,7 +124,7 @@ class Source:
             if self.kind is not None and src == "o" and (text := self.text(field)) is not None:
                 return text
             index = position_of(self.kind, field.attribute) if self.kind is not None and src == "o" else None
-            read = f"{src}.{field.attribute}" if index is None else f"{src}[{index}]"
+            read = f"{src}.{field.attribute}" if index is None else f"{row_of(cast('type', self.kind))}[{index}]"
         elif field.member is not None:
             read = f"plain_member({src}, {field.member!r})"
         else:
@@ -137,7 +138,8 @@ class Source:
             return None
         nullable = not is_non_null_type(field.return_type)
         v, lengths, strict = self.name("v"), self.name("n", getter.lengths), self.name("s", serialiser(type_, nullable))
-        null = f"({v} := o[{getter.position}]) is None or len({v})" if nullable else f"len({v} := o[{getter.position}])"
+        text = f"{v} := {row_of(cast('type', self.kind))}[{getter.position}]"
+        null = f"({text}) is None or len({v})" if nullable else f"len({text})"
         return f"({v} if {null} in {lengths} else {strict}(o.{field.attribute}))"
 
     def value(self, type_: Any, details: Any, src: str) -> str | None:

@@ -26,6 +26,8 @@ from graph.execution.errors import (
 from graph.execution.executor import CompiledExecutor, PlainExecutor
 from graph.execution.variables import coerced
 
+NO_VARIABLES = VariableValues({}, {})
+
 
 @dataclass(slots=True)
 class Result:
@@ -159,6 +161,9 @@ class Engine:
             context.operation = operation
         except AttributeError:
             pass  # a dict or None; lookahead then works without memory
+        prototype: CompiledExecutor | None = operation.memo.get(self)
+        if prototype is not None:
+            return prototype.again(root, context, values)
         executor = (CompiledExecutor if self.compiled else PlainExecutor)(
             self._schema,
             operation.fragments,
@@ -175,6 +180,7 @@ class Engine:
         )
         if isinstance(executor, CompiledExecutor):
             executor.facts, executor.memo = self._facts, operation.memo
+            operation.memo[self] = executor.again(None, None, NO_VARIABLES)
         return executor
 
     async def _run(self, executor: Executor[Any], serially: bool | None = None) -> Result:
@@ -184,6 +190,9 @@ class Engine:
                 outcome = await cast("Awaitable[ExecutionResult]", outcome)
         except Exception as error:  # a bug of the executor itself; resolvers' errors are part of the outcome
             return Result(None, self._presentable([located_error(error)]))
+        finally:
+            if isinstance(executor, CompiledExecutor):
+                executor.release()
         return Result(outcome.data, self._presentable(outcome.errors), {})
 
     def _presentable(self, errors: list[GraphQLError] | None) -> list[GraphQLError]:

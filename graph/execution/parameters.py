@@ -16,6 +16,7 @@ from graph.execution.errors import RequestError
 BAD_REQUEST = "BAD_REQUEST"
 
 MAX_GET_PARAMETERS = 20
+WHITE_SPACE = b" \t\n\r"
 
 
 @dataclass(slots=True)
@@ -106,9 +107,11 @@ def load_json(text: bytes, what: str) -> Any:
     except orjson.JSONDecodeError as error:
         problem = error.msg if text else "it is empty"
         raise bad_request(f"{what} is not valid JSON: {problem}") from None
-    # What is written back the same had nothing to hide; this is most requests, and cheaper than the search.
+    # What is written back the same, but for white space, had nothing to hide: a member that was dropped or a digit
+    # that was lost would be missing. This is most requests, and takes 1 us where the search takes 12.
     try:
-        unchanged = orjson.dumps(value) == text
+        again = orjson.dumps(value)
+        unchanged = again == text or again.translate(None, WHITE_SPACE) == text.translate(None, WHITE_SPACE)
     except orjson.JSONEncodeError:  # its one objection to what it has read itself
         raise bad_request(f"{what} is nested too deeply") from None
     if not unchanged:

@@ -59,6 +59,7 @@ class Stopping:
         self._handle.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
+            self._watcher = None  # it refers back, and would leave the request to the garbage collector
         if self._reason is not None and kind is asyncio.CancelledError and self._task.uncancel() == 0:
             raise Stopped(self._reason) from None
 

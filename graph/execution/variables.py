@@ -6,7 +6,9 @@ from typing import Any, cast
 
 from graphql import (
     GraphQLError,
+    GraphQLID,
     GraphQLSchema,
+    GraphQLString,
     Undefined,
     get_nullable_type,
     is_leaf_type,
@@ -49,25 +51,29 @@ class _Wrong(Exception):
     pass
 
 
-def _signatures(schema: GraphQLSchema, operation: Operation) -> list[tuple[GraphQLVariableSignature, bool]]:
-    """Each variable of the operation, and whether its type is that of a single scalar or enum."""
-    known: list[tuple[GraphQLVariableSignature, bool]] | None = operation.memo.get("variables")
+Signatures = list[tuple[GraphQLVariableSignature, bool, bool]]
+"""Each variable, whether its type is that of a single scalar or enum, and whether a text is such a value as it is."""
+
+
+def _signatures(schema: GraphQLSchema, operation: Operation) -> Signatures:
+    known: Signatures | None = operation.memo.get("variables")
     if known is None:
         known = []
         for node in operation.variables:
             signature = get_variable_signature(schema, node)
             if isinstance(signature, GraphQLError):
                 raise _Wrong
-            known.append((signature, is_leaf_type(get_nullable_type(signature.type))))
+            type_ = get_nullable_type(signature.type)
+            known.append((signature, is_leaf_type(type_), type_ in (GraphQLString, GraphQLID)))
         operation.memo["variables"] = known
     return known
 
 
-def _coerced(signatures: list[tuple[GraphQLVariableSignature, bool]], inputs: Mapping[str, Any]) -> VariableValues:
+def _coerced(signatures: Signatures, inputs: Mapping[str, Any]) -> VariableValues:
     """The same as graphql-core's `coerce_variable_values` for values that fit; raises `_Wrong` for others."""
     sources: dict[str, VariableValueSource] = {}
     values: dict[str, Any] = {}
-    for signature, is_leaf in signatures:
+    for signature, is_leaf, is_text in signatures:
         name = signature.name
         value = inputs.get(name, Undefined)
         if value is Undefined:
@@ -80,6 +86,9 @@ def _coerced(signatures: list[tuple[GraphQLVariableSignature, bool]], inputs: Ma
                 raise _Wrong
         else:
             sources[name] = VariableValueSource(signature, value)
+            if is_text and type(value) is str:
+                values[name] = value
+                continue
             if not is_leaf and input_is_nested_too_deeply(value, signature.type):
                 raise _Wrong
             value = coerce_input_value(value, signature.type)
