@@ -15,9 +15,10 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from graph import logs
+from graph.budgets import SharedBudget
 from graph.context import Context, OperationContext, Services
 from graph.errors import classify
-from graph.execution.budget import MemoryBudget
+from graph.execution.budget import Budget, MemoryBudget
 from graph.execution.cost import Costs
 from graph.execution.documents import Documents
 from graph.execution.engine import Engine
@@ -29,7 +30,7 @@ from graph.health import Health
 from graph.metrics import Metrics
 from graph.pages import DemoAccount, graphiql, static_routes
 from graph.schema import schema
-from persistence import idempotency, throttle, tokens
+from persistence import budgets, idempotency, throttle, tokens
 from persistence import settings as configuration
 from persistence.engine import DatabaseUnreachable, create_engine, ping, redacted
 from persistence.passwords import Passwords
@@ -123,12 +124,15 @@ def create_app(settings: Settings, demo_accounts: Sequence[DemoAccount] = ()) ->
 def create_endpoint(settings: Settings, host: TaskstoreHost) -> GraphQLEndpoint:
     """The endpoint with the limits of the settings."""
     limits = Limits(
+        characters=settings.max_characters,
         tokens=settings.max_tokens,
         operations=settings.max_operations,
         depth=settings.max_depth,
         root_fields=settings.max_root_fields,
         aliases=settings.max_aliases,
         directives=settings.max_directives,
+        selections=settings.max_selections,
+        overlaps=settings.max_overlaps,
         introspection=settings.introspection,
     )
     documents = Documents(
@@ -148,13 +152,20 @@ def create_endpoint(settings: Settings, host: TaskstoreHost) -> GraphQLEndpoint:
         allowed_origins=frozenset(filter(None, map(str.strip, settings.allowed_origins.split(",")))),
         report_cost=settings.report_cost,
         costs=Costs(schema._schema, limit=settings.max_cost),
-        budget=MemoryBudget(capacity=settings.rate_budget, refill=settings.rate_refill),
+        budget=create_budget(settings, host.services),
         persisted=PersistedDocuments(manifest, trusted_only=True) if manifest is not None else PersistedDocuments(),
         max_subscriptions=settings.max_subscriptions,
         max_sockets=settings.max_sockets,
         max_message=settings.max_body,
     )
     return GraphQLEndpoint(engine, host, options)
+
+
+def create_budget(settings: Settings, services: Services) -> Budget:
+    """Where it is counted what viewers may still spend: in this process, or in the database for all of them."""
+    if settings.rate_shared:
+        return SharedBudget(services.engine, capacity=settings.rate_budget, refill=settings.rate_refill)
+    return MemoryBudget(capacity=settings.rate_budget, refill=settings.rate_refill)
 
 
 async def greet_database(services: Services) -> None:
@@ -196,6 +207,7 @@ async def forget_old(services: Services) -> None:
     async def work(session: Session) -> None:
         await idempotency.forget_old(session)
         await throttle.forget_old(session)
+        await budgets.forget_full(session, capacity=services.settings.rate_budget, refill=services.settings.rate_refill)
 
     await in_own_session(services, work)
 
