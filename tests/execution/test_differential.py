@@ -16,8 +16,11 @@ from hypothesis import strategies as st
 from graph.execution.documents import Documents
 from graph.execution.engine import Engine, Result
 from graph.execution.executor import CompiledExecution
+from tests.conftest import BESIDE_STOCK
 from tests.execution.documents import Generated, documents
 from tests.execution.everything import SCHEMA, Context
+
+pytestmark = BESIDE_STOCK
 
 THING = "id a leaf { name n f color } leaves { n } opt { name } colors matrix when day amount meta key"
 CORPUS: list[tuple[str, dict[str, Any]]] = [

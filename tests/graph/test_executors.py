@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from persistence.models import Role
-from tests.conftest import Account, Answer, Api
+from tests.conftest import BESIDE_STOCK, Account, Answer, Api
 from tests.execution.documents import Generated, documents
 from tests.graph.operations import DOCUMENTS, done, new_task
 from tests.graph.samples import SCHEMA, fields_of, filled, operation, variables_of
 from tests.graph.test_isolation import VARYING, names_of
 from tests.graph.test_schema import TASTE
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick_hashes", "no_attempts")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick_hashes", "no_attempts"), *BESIDE_STOCK]
 
 # "{task}", "{user}" and "{token}" are replaced by ids.
 QUERIES = [
