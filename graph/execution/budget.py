@@ -110,7 +110,7 @@ def refused(points: int, held: float, now: float, capacity: int, refill: float) 
 
 def rate_limited(balance: Balance, points: int) -> RequestError:
     """The refusal (RATE_LIMITED, HTTP 429) of an operation whose points are not there."""
-    message = f"The operation costs {points} points, which is more than your whole budget"
+    message = f"The operation costs {points} points, more than your budget will ever hold again"
     seconds, headers = None, None
     if not math.isinf(balance.retry_after):
         seconds = max(1, math.ceil(balance.retry_after))

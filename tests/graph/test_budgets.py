@@ -37,7 +37,7 @@ async def test_processes_that_share_budgets_spend_from_one(settings: Settings, a
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     assert [remaining(answer) for answer in answers[:3]] == [70, 40, 10]
     [error] = answers[3].json()["errors"]
-    assert error["message"] == "The operation costs 30 points, which is more than your whole budget"
+    assert error["message"] == "The operation costs 30 points, more than your budget will ever hold again"
     assert error["extensions"]["remaining"] == 10
 
 
