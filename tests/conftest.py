@@ -48,7 +48,7 @@ def collected() -> Iterator[None]:
 
 # graphql-core's own executor sometimes leaves coroutines that nobody awaits.
 BESIDE_STOCK = [
-    pytest.mark.filterwarnings("ignore:coroutine 'Executor.* was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
     pytest.mark.usefixtures("collected"),
 ]
 
