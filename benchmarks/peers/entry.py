@@ -9,9 +9,9 @@ are one viewer's; every other limit is on. Logs and the report of the cost are o
 import json
 import sys
 
+from benchmarks.data import SECRET
 from persistence.settings import ROOT
 
-SECRET = "tsk_for-the-benchmark-only-not-a-real-secret-0000"  # in a database of the benchmark only
 CONNECTIONS = 10
 
 SCALARS = "id title description status priority dueAt completedAt version createdAt updatedAt"
@@ -31,6 +31,20 @@ QUERIES = {
 FORGET = "DELETE FROM tasks WHERE created_at > '2026-01-01'; TRUNCATE changes, idempotency_keys"
 
 
+def environment(compiled: bool = True) -> dict[str, str]:
+    """The settings of the server."""
+    return {
+        "TASKSTORE_COMPILED": str(compiled).lower(),
+        "TASKSTORE_ENVIRONMENT": "production",
+        "TASKSTORE_LOG_LEVEL": "warning",
+        "TASKSTORE_REPORT_COST": "false",
+        "TASKSTORE_POOL_SIZE": str(CONNECTIONS),
+        "TASKSTORE_POOL_OVERFLOW": "0",
+        "TASKSTORE_RATE_BUDGET": "1000000000",
+        "TASKSTORE_RATE_REFILL": "1000000000",
+    }
+
+
 def entry(compiled: bool = True, workers: int = 1) -> dict[str, object]:
     python = sys.executable
     server = [python, "-m", "uvicorn", "graph.app:app_from_environment", "--factory", "--port", "{port}"]
@@ -40,16 +54,7 @@ def entry(compiled: bool = True, workers: int = 1) -> dict[str, object]:
         "forget": FORGET,
         "run": [*server, "--workers", str(workers)],
         "cwd": str(ROOT),
-        "env": {
-            "TASKSTORE_COMPILED": str(compiled).lower(),
-            "TASKSTORE_ENVIRONMENT": "production",
-            "TASKSTORE_LOG_LEVEL": "warning",
-            "TASKSTORE_REPORT_COST": "false",
-            "TASKSTORE_POOL_SIZE": str(CONNECTIONS),
-            "TASKSTORE_POOL_OVERFLOW": "0",
-            "TASKSTORE_RATE_BUDGET": "1000000000",
-            "TASKSTORE_RATE_REFILL": "1000000000",
-        },
+        "env": environment(compiled),
         "headers": {"authorization": f"Bearer {SECRET}"},
         "dialect": {"enums": "upper", "queries": QUERIES},
     }

@@ -1,19 +1,16 @@
 """Fills this project's tables with the benchmark's users and tasks: `SOURCE_DATABASE_URL` to `DATABASE_URL`.
 
-Also makes the admin whose token every request of the benchmark sends (`entry.SECRET`).
+Also makes the admin whose token every request of the benchmark sends (`benchmarks.data.SECRET`).
 """
 
 import asyncio
 import os
-from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 
-from benchmarks.peers.entry import SECRET
+from benchmarks.data import make_admin
 from persistence import migrations
-from persistence.ids import new_id
-from persistence.tokens import hashed
 
 TASK = "id, owner_id, title, description, status, priority, tags, due_at, completed_at, version, created_at, updated_at"
 
@@ -24,26 +21,6 @@ async def copy(source: Any, target: Any) -> None:
     await target.copy_records_to_table("users", records=users, columns=columns)
     tasks = await source.fetch(f"SELECT {TASK} FROM tasks ORDER BY created_at")
     await target.copy_records_to_table("tasks", records=tasks, columns=TASK.split(", "))
-
-
-async def make_admin(target: Any) -> None:
-    # In the last place by address, so that no page of the benchmark shows it.
-    admin, now = new_id(), datetime.now(UTC)
-    await target.execute(
-        "INSERT INTO users (id, email, name, role, password_hash, created_at)"
-        " VALUES ($1, $2, 'Admin', 'admin', '!', $3)",
-        admin,
-        "zzz@example.com",
-        now,
-    )
-    await target.execute(
-        "INSERT INTO tokens (id, user_id, name, kind, scopes, prefix, secret_hash)"
-        " VALUES ($1, $2, 'benchmark', 'personal', '{read,write,admin}', $3, $4)",
-        new_id(),
-        admin,
-        SECRET[:12],
-        hashed(SECRET),
-    )
 
 
 async def main() -> None:
