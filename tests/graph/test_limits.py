@@ -1,0 +1,246 @@
+"""Every limit of the server: what is beyond it is refused with its name and number, before any SQL ran."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from persistence.settings import Settings
+from tests.conftest import Account
+from tests.graph.queries import watched
+
+pytestmark = pytest.mark.anyio
+
+VIEWER = "{ viewer { id } }"
+
+
+def chain(links: int) -> str:
+    """An operation that reads one field 2**links times, by fragments that spread each other twice."""
+    fragments = [f"fragment F{n} on User {{ ...F{n + 1} ...F{n + 1} }}" for n in range(links)]
+    return "\n".join(["{ viewer { ...F0 } }", *fragments, f"fragment F{links} on User {{ id }}"])
+
+
+def limit(name: str, allowed: int, actual: int) -> dict[str, Any]:
+    return {"code": "LIMIT_EXCEEDED", "limit": name, "allowed": allowed, "actual": actual}
+
+
+def refusal(
+    name: str, given: Mapping[str, Any], within: str, beyond: str, message: str, allowed: int, actual: int
+) -> Any:
+    return pytest.param(given, within, beyond, message, limit(name, allowed, actual), id=name)
+
+
+REFUSALS = [
+    refusal(
+        "characters", {"max_characters": 30}, VIEWER + " " * 13, VIEWER + " " * 14,
+        "The document has 31 characters; at most 30 are allowed", 30, 31,
+    ),
+    refusal(
+        "tokens", {"max_tokens": 7}, VIEWER, "{ viewer { id name } }  # and this",
+        "The document has 8 tokens; at most 7 are allowed", 7, 8,
+    ),
+    refusal(
+        "operations", {"max_operations": 1}, VIEWER, "query A { viewer { id } } query B { viewer { id } }",
+        "The document has 2 operations; at most 1 are allowed", 1, 2,
+    ),
+    refusal(
+        "depth", {"max_depth": 4}, "{ viewer { tasks { nodes { id } } } }",
+        "{ viewer { tasks { nodes { ...T } } } } fragment T on Task { owner { id } }",
+        "The operation is 5 fields deep; at most 4 are allowed", 4, 5,
+    ),
+    refusal(
+        "aliases", {"max_aliases": 1}, "{ me: viewer { id } }", "{ me: viewer { id and: name } }",
+        "The operation has 2 aliases; at most 1 are allowed", 1, 2,
+    ),
+    refusal(
+        "rootFields", {"max_root_fields": 1}, VIEWER, "{ viewer { id } tasks { totalCount } }",
+        "The operation has 2 root fields; at most 1 are allowed", 1, 2,
+    ),
+    refusal(
+        "directives", {"max_directives": 1}, "{ viewer @include(if: true) { id } }",
+        "{ viewer @include(if: true) { id @skip(if: false) } }",
+        "The operation has 2 directives; at most 1 are allowed", 1, 2,
+    ),
+    refusal(
+        "selections", {"max_selections": 16}, chain(2), chain(3),
+        "The operation has 24 selections, fragments included; at most 16 are allowed", 16, 24,
+    ),
+    refusal(
+        "overlaps", {"max_overlaps": 1}, "{ viewer { id id } }", "{ viewer { id id id } }",
+        "The operation has 3 pairs of fields with the same name in the same place; at most 1 are allowed", 1, 3,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "within", "beyond", "message", "extensions"), REFUSALS)
+async def test_what_is_beyond_a_limit_is_refused_before_any_sql(
+    settings: Settings,
+    account: Account,
+    given: Mapping[str, Any],
+    within: str,
+    beyond: str,
+    message: str,
+    extensions: dict[str, Any],
+) -> None:
+    async with watched(replace(settings, **given)) as server:
+        refused = await server.post(beyond, account.authorization)
+        ran = await server.statements()
+        allowed = await server.post(within, account.authorization)
+
+    [error] = refused.json()["errors"]
+    assert (refused.status_code, error["message"], error["extensions"]) == (400, message, extensions)
+    assert "data" not in refused.json()
+    assert ran == []
+    assert (allowed.status_code, "errors" in allowed.json()) == (200, False), allowed.json()
+
+
+@pytest.mark.parametrize("given", [{}, {"max_tokens": 10}])
+async def test_a_limit_holds_for_what_is_sent_again(
+    settings: Settings, account: Account, given: Mapping[str, Any]
+) -> None:
+    query = "{ viewer { id name email role timeZone version } } # " + "." * 1000
+    async with watched(replace(settings, **given)) as server:
+        statuses = [(await server.post(query, account.authorization)).status_code for _ in range(3)]
+
+    assert statuses == ([400] * 3 if given else [200] * 3)
+
+
+async def test_chained_fragments_are_refused_by_what_they_come_to(settings: Settings, account: Account) -> None:
+    async with watched(settings) as server:
+        refused = await server.post(chain(60), account.authorization)
+        ran = await server.statements()
+
+    [error] = refused.json()["errors"]
+    assert refused.status_code == 400
+    assert error["message"] == (
+        "The operation has more than 999999999 selections, fragments included; at most 3000 are allowed"
+    )
+    assert ran == []
+
+
+async def test_a_larger_body_is_refused_before_any_sql(settings: Settings, account: Account) -> None:
+    async with watched(replace(settings, max_body=1_000)) as server:
+        refused = await server.post("# " + "." * 1_000 + f"\n{VIEWER}", account.authorization)
+        ran = await server.statements()
+        allowed = await server.post(VIEWER, account.authorization)
+
+    [error] = refused.json()["errors"]
+    assert (refused.status_code, error["message"]) == (413, "The request body is larger than 1000 bytes")
+    assert error["extensions"] == {"code": "BAD_REQUEST"}
+    assert ran == []
+    assert allowed.status_code == 200
+
+
+@pytest.mark.parametrize("argument", ["first", "last"])
+async def test_a_larger_page_is_refused_before_its_sql(settings: Settings, account: Account, argument: str) -> None:
+    async with watched(replace(settings, token_cache_seconds=60.0)) as server:
+        await server.post(VIEWER, account.authorization)
+        await server.statements()
+        refused = await server.post(f"{{ tasks({argument}: 101) {{ nodes {{ id }} }} }}", account.authorization)
+        ran = await server.statements()
+        allowed = await server.post(f"{{ tasks({argument}: 100) {{ nodes {{ id }} }} }}", account.authorization)
+
+    [error] = refused.json()["errors"]
+    assert error["message"] == f"{argument}: 101 items; 0 to 100 are allowed."
+    assert error["extensions"] == {"code": "BAD_USER_INPUT"}
+    assert ran == []
+    assert allowed.json()["data"] == {"tasks": {"nodes": []}}
+
+
+async def test_a_larger_cost_is_refused_before_any_sql(settings: Settings, account: Account) -> None:
+    async with watched(replace(settings, max_cost=20)) as server:
+        refused = await server.post("{ viewer { tasks(first: 20) { nodes { id } } } }", account.authorization)
+        ran = await server.statements()
+        allowed = await server.post("{ viewer { tasks(first: 19) { nodes { id } } } }", account.authorization)
+
+    [error] = refused.json()["errors"]
+    assert refused.status_code == 400
+    assert error["message"] == (
+        "The operation could read 21 objects; at most 20 are allowed. Ask for smaller pages or fewer levels"
+    )
+    assert error["extensions"] == {"code": "COST_LIMIT_EXCEEDED", "limit": "cost", "allowed": 20, "actual": 21}
+    assert ran == []
+    assert allowed.json()["extensions"]["cost"]["requested"] == 20
+
+
+async def test_who_asks_too_much_too_fast_is_refused_before_the_sql(settings: Settings, account: Account) -> None:
+    small = replace(settings, rate_budget=21, rate_refill=0.5, token_cache_seconds=60.0)
+    async with watched(small) as server:
+        allowed = await server.post(VIEWER, account.authorization)
+        spent = await server.post("{ tasks { nodes { id } } }", account.authorization)
+        await server.statements()
+        refused = await server.post("{ tasks { nodes { id } } }", account.authorization)
+        ran = await server.statements()
+
+    assert [allowed.status_code, spent.status_code, refused.status_code] == [200, 200, 429]
+    [error] = refused.json()["errors"]
+    seconds = error["extensions"]["retryAfter"]
+    assert error["message"] == f"The operation costs 20 points and 0 are left; try again in {seconds} s"
+    assert error["extensions"].items() >= {"code": "RATE_LIMITED", "requested": 20, "remaining": 0}.items()
+    assert refused.headers["retry-after"] == str(seconds)
+    assert 30 <= seconds <= 40
+    assert ran == []
+
+
+async def test_a_batch_of_operations_is_refused_before_any_sql(settings: Settings, account: Account) -> None:
+    async with watched(settings) as server:
+        refused = await server.client.post("/graphql", json=[{"query": VIEWER}] * 2, headers=account.authorization)
+        ran = await server.statements()
+
+    [error] = refused.json()["errors"]
+    assert (refused.status_code, error["extensions"]) == (400, {"code": "BAD_REQUEST"})
+    assert error["message"] == "The request body must be a JSON object, not an array: send one operation per request"
+    assert ran == []
+
+
+@pytest.mark.parametrize("field", ['__type(name: "Task") { name }', "__schema { types { name } }"])
+async def test_introspection_that_is_switched_off_is_refused_before_any_sql(
+    settings: Settings, account: Account, field: str
+) -> None:
+    async with watched(replace(settings, introspection=False)) as server:
+        refused = await server.post(f"{{ viewer {{ id }} ...Q }} fragment Q on Query {{ {field} }}")
+        ran = await server.statements()
+        allowed = await server.post("{ __typename viewer { __typename } }", account.authorization)
+
+    name = field.partition("(")[0].partition(" ")[0]
+    errors = [error for error in refused.json()["errors"] if "Introspection" in error["message"]]
+    assert refused.status_code == 422
+    assert [(error["message"], error["extensions"]["code"]) for error in errors] == [
+        (f"Introspection is switched off: the field '{name}' cannot be used", "GRAPHQL_VALIDATION_FAILED")
+    ]
+    assert ran == []
+    assert allowed.json()["data"] == {"__typename": "Query", "viewer": {"__typename": "User"}}
+
+
+@pytest.mark.parametrize(
+    ("query", "variables"),
+    [
+        ("{ viewr { id } }", {}),
+        ("{ viewer { emial } }", {}),
+        ("{ viewer { tasks(frist: 1) { totalCount } } }", {}),
+        ("query($f: TaskFiltre) { tasks(filter: $f) { totalCount } }", {}),
+        ("{ tasks(filter: {status: {eq: TOOD}}) { totalCount } }", {}),
+        ("query($f: TaskFilter) { tasks(filter: $f) { totalCount } }", {"f": {"statsu": {"eq": "TODO"}}}),
+        ("query($f: TaskFilter) { tasks(filter: $f) { totalCount } }", {"f": {"status": {"eq": "TOOD"}}}),
+    ],
+)
+async def test_names_are_suggested_in_development_only(
+    settings: Settings, account: Account, query: str, variables: dict[str, Any]
+) -> None:
+    answers = []
+    for environment in ("development", "production"):
+        async with watched(replace(settings, environment=environment)) as server:
+            answers.append((await server.post(query, account.authorization, **variables)).text)
+
+    assert "Did you mean" in answers[0]
+    assert "Did you mean" not in answers[1]
+    assert '"errors"' in answers[1]
+
+
+async def test_a_socket_has_the_same_limits(settings: Settings) -> None:
+    """What carries the operation does not matter: both prepare it alike."""
+    async with watched(replace(settings, max_subscriptions=7, max_sockets=3, max_body=2_000)) as server:
+        options = server.app.endpoint.options
+
+    assert (options.max_subscriptions, options.max_sockets, options.max_message) == (7, 3, 2_000)
