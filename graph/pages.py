@@ -46,6 +46,7 @@ MEDIA_TYPES = {
 }
 COMPRESSED_ALREADY = {".png", ".woff2"}
 HASHED = re.compile(r"/assets/[^/]+-[\w-]{8}\.\w+$")
+LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 CONFIGURATION = '<script id="configuration" type="application/json">{}</script>'
 
 
@@ -61,8 +62,12 @@ class DemoAccount:
 def graphiql(request: Request, *, demo_accounts: Sequence[DemoAccount] = ()) -> Response:
     """GraphiQL, talking to the address it is served from.
 
-    `demo_accounts` fill its "Act as" menu; without any there is no menu, and nothing secret in the page.
+    `demo_accounts` fill its "Act as" menu; without any there is no menu, and nothing secret in the page. A foreign site
+    whose name was rebound to this address must not read their tokens, so they are only there under a name that nobody
+    else can have.
     """
+    if not is_under_a_loopback_name(request):
+        demo_accounts = ()
     here = request.scope.get("root_path", "")
     configuration = _data_block({"accounts": [asdict(account) for account in demo_accounts]} if demo_accounts else {})
     page = _template().replace('"./', f'"{_attribute(here)}/static/graphiql/')
@@ -79,6 +84,16 @@ def graphiql(request: Request, *, demo_accounts: Sequence[DemoAccount] = ()) -> 
             "X-Content-Type-Options": "nosniff",
         },
     )
+
+
+def is_under_a_loopback_name(request: Request) -> bool:
+    """Whether the browser was asked for an address of its own machine.
+
+    The Host header as it came: `request.url` has the server's own address in place of one that it cannot read, and
+    browsers do ask for names such as "a{b.example".
+    """
+    hosts = request.headers.getlist("Host")
+    return len(hosts) == 1 and LOOPBACK.fullmatch(hosts[0]) is not None
 
 
 def static_routes() -> list[Route]:

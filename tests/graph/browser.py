@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,42 +172,46 @@ class Page:
                 pass
 
 
-@asynccontextmanager
-async def browse(profile: Path, *, width: int = 1440, height: int = 900) -> AsyncIterator[Page]:
-    """An empty tab of a new Chromium whose profile is the empty directory `profile`."""
+@contextmanager
+def chromium(profile: Path) -> Iterator[str]:
+    """A new Chromium whose profile is the empty directory `profile`: the address of its debugger."""
     assert CHROMIUM, "chromium is not installed"
-    flags = [*FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"]
+    flags = [*FLAGS, f"--user-data-dir={profile}"]
     if os.geteuid() == 0:
         flags.append("--no-sandbox")  # Chromium refuses to sandbox root
-    process = subprocess.Popen(  # noqa: ASYNC220 (starting takes no time; waiting below is asynchronous)
-        [CHROMIUM, *flags, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([CHROMIUM, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        port, path = await _debugger(profile)
-        async with connect(f"ws://127.0.0.1:{port}{path}", max_size=None) as socket, anyio.create_task_group() as tasks:
-            page = Page(socket)
-            tasks.start_soon(page.listen, tasks)
-            target = await page.call("Target.createTarget", url="about:blank")
-            attached = await page.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
-            page.session = attached["sessionId"]
-            for domain in ("Page", "Network", "Log", "Runtime", "Audits"):
-                await page.call(f"{domain}.enable")
-            await page.call("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=True, flatten=True)
-            await page.call(
-                "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-            )
-            yield page
-            tasks.cancel_scope.cancel()
+        yield _debugger(profile)
     finally:
         process.terminate()
-        await anyio.to_thread.run_sync(process.wait)
+        process.wait()
 
 
-async def _debugger(profile: Path) -> tuple[int, str]:
+@asynccontextmanager
+async def tab(debugger: str, *, width: int = 1440, height: int = 900) -> AsyncIterator[Page]:
+    """An empty tab, with a storage and a cache of its own."""
+    async with connect(debugger, max_size=None) as socket, anyio.create_task_group() as tasks:
+        page = Page(socket)
+        tasks.start_soon(page.listen, tasks)
+        context = await page.call("Target.createBrowserContext", disposeOnDetach=True)
+        target = await page.call("Target.createTarget", url="about:blank", **context)
+        attached = await page.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        page.session = attached["sessionId"]
+        for domain in ("Page", "Network", "Log", "Runtime", "Audits"):
+            await page.call(f"{domain}.enable")
+        await page.call("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=True, flatten=True)
+        await page.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+        )
+        yield page
+        tasks.cancel_scope.cancel()
+
+
+def _debugger(profile: Path) -> str:
     """Chromium writes the port it chose, and the path of its socket, into its profile."""
-    file = anyio.Path(profile / "DevToolsActivePort")
-    with anyio.fail_after(PATIENCE):
-        while True:
-            if await file.exists() and len(lines := (await file.read_text()).split()) == 2:
-                return int(lines[0]), lines[1]
-            await anyio.sleep(0.05)
+    file, late = profile / "DevToolsActivePort", time.monotonic() + PATIENCE
+    while time.monotonic() < late:
+        if file.exists() and len(lines := file.read_text().split()) == 2:
+            return f"ws://127.0.0.1:{lines[0]}{lines[1]}"
+        time.sleep(0.05)
+    raise BrowserError("chromium does not say where its debugger is")

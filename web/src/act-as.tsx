@@ -1,14 +1,11 @@
 import { ChevronDownIcon, DropdownMenu, useGraphiQL } from "@graphiql/react";
 import { useEffect, useRef, useState } from "react";
-import { type Account, accounts } from "./config";
+import { type Account, accounts, bearer, owner } from "./config";
 import { authorizationIn, parseHeaders, writeHeaders } from "./headers";
 import { storage } from "./storage";
 
 const NOBODY = "";
 const CHOICE = "act-as";
-
-const bearer = (account: Account | undefined) => account && `Bearer ${account.token}`;
-const owner = (authorization: unknown) => accounts.find((account) => bearer(account) === authorization);
 
 /** The account that was chosen last, by its address: the token is never stored and may have changed since. */
 function remembered(): Account | undefined {

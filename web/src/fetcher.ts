@@ -1,18 +1,40 @@
 import type { Fetcher, FetcherParams } from "@graphiql/toolkit";
-import { getOperationAST, type ExecutionResult } from "graphql";
+import { type ExecutionResult, getOperationAST, parse } from "graphql";
 import { createClient } from "graphql-ws";
+import { owner } from "./config";
+import { authorizationIn } from "./headers";
 
 type Headers = Record<string, string>;
+
+// The server makes new demo tokens when it starts; a page that was open before still has the old ones.
+const STALE = "The demo tokens of this page have ended. Reload the page; if that does not help, restart the server.";
 
 // The page and the API share one address; the query string (a shared link, say) is not part of it.
 const endpoint = new URL(location.pathname, location.href);
 
+/** The code with which the server closes a WebSocket whose token it refuses; the client would try it again. */
+const REFUSED = 4403;
+
 /** Queries and mutations by POST, subscriptions by WebSocket, both on the page's own address. */
 export const fetcher: Fetcher = (params, options) => {
   const headers: Headers = options?.headers ?? {};
-  const operation = options?.documentAST && getOperationAST(options.documentAST, params.operationName);
-  return operation?.operation === "subscription" ? subscribe(params, headers) : post(params, headers);
+  const operation = operationIn(params);
+  const request = operation ? { ...params, operationName: operation.name?.value } : params;
+  return operation?.operation === "subscription" ? subscribe(request, headers) : post(request, headers);
 };
+
+/**
+ * The operation to run, from the text that is sent: what GraphiQL says of it is up to 0.1 s late, and is about the tab
+ * before when somebody changes the tab and runs it at once.
+ */
+function operationIn({ query, operationName }: FetcherParams) {
+  try {
+    const document = parse(query);
+    return getOperationAST(document, operationName) ?? getOperationAST(document);
+  } catch {
+    return undefined; // the server says what is wrong with it
+  }
+}
 
 async function post(params: FetcherParams, headers: Headers): Promise<ExecutionResult> {
   const response = await fetch(endpoint, {
@@ -25,30 +47,41 @@ async function post(params: FetcherParams, headers: Headers): Promise<ExecutionR
     body: JSON.stringify(params),
   });
   const text = await response.text();
+  let result: ExecutionResult;
   try {
-    return JSON.parse(text) as ExecutionResult;
+    result = JSON.parse(text) as ExecutionResult;
   } catch {
     // Something between us and the API answered; its status says more than a JSON syntax error would.
     throw { message: `HTTP ${response.status} ${response.statusText}`.trim(), body: text.slice(0, 500) };
   }
+  if (response.status === 401 && owner(authorizationIn(headers))) {
+    throw { message: STALE, errors: result.errors };
+  }
+  return result;
 }
 
 /** One connection per subscription: the connection carries the headers, and the next one may have others. */
 function subscribe(params: FetcherParams, headers: Headers) {
   const url = new URL(endpoint);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  const client = createClient({ url: url.href, connectionParams: headers, retryAttempts: 3 });
+  const client = createClient({
+    url: url.href,
+    connectionParams: headers,
+    retryAttempts: 3,
+    shouldRetry: (problem) => problem instanceof CloseEvent && problem.code !== REFUSED,
+  });
   return {
     subscribe(sink: { next(value: unknown): void; error(error: unknown): void; complete(): void }) {
-      const unsubscribe = client.subscribe(params, { ...sink, error: (error) => sink.error(readable(error)) });
+      const unsubscribe = client.subscribe(params, { ...sink, error: (error) => sink.error(readable(error, headers)) });
       return { unsubscribe };
     },
   } as ReturnType<Fetcher>;
 }
 
-function readable(error: unknown): unknown {
+function readable(error: unknown, headers: Headers): unknown {
   if (error instanceof CloseEvent) {
-    return { message: `Connection closed: ${error.code} ${error.reason}`.trim() };
+    const isStale = error.code === REFUSED && owner(authorizationIn(headers));
+    return { message: isStale ? STALE : `Connection closed: ${error.code} ${error.reason}`.trim() };
   }
   return Array.isArray(error) ? { message: "The subscription was refused.", errors: error } : error;
 }
