@@ -36,7 +36,8 @@ def converted(kind: type, values: Mapping[str, Any], context: InputContext) -> A
     return kind(**arguments)
 
 
-converted.by_value = True  # type: ignore[attr-defined]  # it needs no info, so siblings may share what it makes
+# It needs no info, so siblings may share what it makes; and it hands on the leaves as they are (`graph.execution`).
+converted.by_value = converted.by_structure = True  # type: ignore[attr-defined]
 
 
 def fields_of(kind: Any, context: InputContext) -> list[tuple[str, str, Any, bool]]:

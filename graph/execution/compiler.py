@@ -22,20 +22,18 @@ from graphql import (
     GraphQLField,
     GraphQLObjectType,
     Undefined,
-    VariableNode,
-    Visitor,
     get_argument_values,
     get_nullable_type,
     is_leaf_type,
     is_list_type,
     is_non_null_type,
     is_object_type,
-    visit,
 )
 from graphql.execution.collect_fields import FieldDetailsList, collect_fields, collect_subfields
 from graphql.execution.values import VariableValues
 from graphql.pyutils import Path
 
+from graph.execution.compiler_arguments import variables_of
 from graph.execution.compiler_plans import (
     PENDING,
     SEQUENCES,
@@ -47,9 +45,8 @@ from graph.execution.compiler_plans import (
     TooLarge,
     new,
 )
-from graph.execution.compiler_resolvers import IMMUTABLE
 from graph.execution.compiler_source import serialiser
-from graph.execution.compiler_values import Surprise, all_accepted, classes_of, ordinary
+from graph.execution.compiler_values import IMMUTABLE, Surprise, all_accepted, classes_of, ordinary
 
 if TYPE_CHECKING:
     from graph.execution.executor import CompiledExecution
@@ -118,7 +115,7 @@ class Compiler:
         """The arguments of a field when they are the same in every request; None: they are made once per request."""
         if not definition.args and not node.arguments:
             return {}
-        if has_variables(node):
+        if variables_of(node):
             return None
         try:
             arguments = get_argument_values(definition, node, self.variable_values, None, self.hide_suggestions)
@@ -276,15 +273,3 @@ class Compiler:
                 if ex.pending:
                     ex.abandon(item_path)
         return out
-
-
-def has_variables(node: FieldNode) -> bool:
-    found: list[VariableNode] = []
-
-    class Find(Visitor):
-        def enter_variable(self, node: VariableNode, *_: Any) -> None:
-            found.append(node)
-
-    for argument in node.arguments or ():
-        visit(argument, Find())
-    return bool(found)

@@ -23,7 +23,16 @@ from strawberry.types.field import StrawberryField
 
 from graph.execution.compiler_resolvers import direct
 from graph.execution.compiler_source import Source
-from graph.execution.compiler_values import ORDINARY, Acceptance, Natives, Surprise, Types, all_accepted, classes_of
+from graph.execution.compiler_values import (
+    ORDINARY,
+    UNSEEN,
+    Acceptance,
+    Natives,
+    Surprise,
+    Types,
+    all_accepted,
+    classes_of,
+)
 
 if TYPE_CHECKING:
     from graph.execution.compiler import Compiler
@@ -117,6 +126,7 @@ class Field(Position):
         "nodes",
         "parent_type",
         "resolve",
+        "template",
     )
 
     def __init__(
@@ -131,6 +141,7 @@ class Field(Position):
         self.member = compiler.facts.member(definition, self.nodes[0]) if plain else None
         self.args = compiler.arguments(definition, self.nodes[0])
         self.constants: dict[str, Any] | None = None  # the arguments as the resolver gets them, when all requests agree
+        self.template: Any = UNSEEN  # `compiler_arguments.Template`, or None
         self.resolve = definition.resolve or compiler.field_resolver
         self.direct = compiler.facts.direct(definition)
         # The attribute in which an object may bring along what the resolver would return for it.
@@ -144,11 +155,10 @@ class Field(Position):
             info = ex.info(self, path)
             if self.carried is not None and (carried := getattr(source, self.carried, None)) is not None:
                 return self.at(ex, carried, info, path, site, box, self.key)  # type: ignore[misc]  # set by link()
-            args = self.args
-            if args is None:
-                args = ex.arguments(self)
-            direct = self.direct
-            result = direct(ex, self, source, info, args) if direct else self.resolve(source, info, **args)
+            if self.direct is not None:
+                result = self.direct(ex, self, source, info)
+            else:
+                result = self.resolve(source, info, **(ex.arguments(self) if self.args is None else self.args))
             if type(result) not in ORDINARY and ex.is_awaitable(result):
                 ex.wait_for((result, self, info, path, site, box, self.key))
                 return PENDING

@@ -7,29 +7,23 @@ handlers, a field class of its own) the same can be known in advance. What does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
-from types import NoneType
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from graphql import GraphQLField, GraphQLSchema
 from strawberry.types.arguments import convert_arguments
 from strawberry.types.base import has_object_definition
 from strawberry.types.field import StrawberryField
 from strawberry.types.maybe import Some
-from strawberry.types.unset import UnsetType
+
+from graph.execution.compiler_arguments import is_input, template
+from graph.execution.compiler_values import IMMUTABLE, UNSEEN
 
 if TYPE_CHECKING:
     from graph.execution.compiler_plans import Field
     from graph.execution.executor import CompiledExecution
 
-# Values that nobody can change: they may be shared between calls and between requests.
-IMMUTABLE = (NoneType, bool, int, float, str, bytes, Enum, UUID, date, datetime, time, timedelta, Decimal, UnsetType)
-
-UNSEEN, SEEN = object(), object()
+SEEN = object()
 
 
 class CannotCopy(Exception):
@@ -40,14 +34,14 @@ def copied(value: Any) -> Any:
     """The converted value of an argument for one more call: a resolver may change what it gets."""
     if isinstance(value, IMMUTABLE):
         return value
-    kind = type(value)
+    kind: Any = type(value)
     if kind is list:
         return [copied(item) for item in value]
     if kind is dict:
         return {key: copied(item) for key, item in value.items()}
     if kind is Some:
         return Some(copied(value.value))
-    if has_object_definition(value) and value.__strawberry_definition__.is_input and not hasattr(kind, "__slots__"):
+    if is_input(kind):
         made = object.__new__(kind)
         made.__dict__.update({name: copied(item) for name, item in value.__dict__.items()})
         return made
@@ -69,19 +63,19 @@ class Direct:
         self.parents = [p.name for p in (resolver.parent_parameter, resolver.root_parameter) if p]
         self.info_name = resolver.info_parameter.name if resolver.info_parameter else None
 
-    def call(self, ex: CompiledExecution, owner: Field, source: Any, info: Any, args: Mapping[str, Any]) -> Any:
-        """What the resolver returns for the source; `args` are graphql-core's values of the arguments."""
+    def call(self, ex: CompiledExecution, owner: Field, source: Any, info: Any) -> Any:
+        """What the resolver returns for the source."""
         if self.info_name is None:
-            kwargs = self.converted(ex, owner, None, args) if self.arguments else {}
+            kwargs = self.converted(ex, owner, None) if self.arguments else {}
         else:
             strawberry_info = self.info_class(_raw_info=info, _field=self.field)
-            kwargs = self.converted(ex, owner, strawberry_info, args) if self.arguments else {}
+            kwargs = self.converted(ex, owner, strawberry_info) if self.arguments else {}
             kwargs[self.info_name] = strawberry_info
         for name in self.parents:
             kwargs[name] = source
         return self.function(source, **kwargs) if self.self_ else self.function(**kwargs)
 
-    def converted(self, ex: CompiledExecution, owner: Field, info: Any, args: Mapping[str, Any]) -> dict[str, Any]:
+    def converted(self, ex: CompiledExecution, owner: Field, info: Any) -> dict[str, Any]:
         """The arguments as Strawberry hands them over, converted once for all parents, each with copies of its own.
 
         Those without variables that nobody can change are converted once for good.
@@ -92,6 +86,14 @@ class Direct:
         if type(known) is tuple:
             values, shared = known
             return values.copy() if shared else {name: copied(value) for name, value in values.items()}
+        if owner.args is None:
+            if owner.template is UNSEEN:
+                owner.template = template(
+                    ex, owner, lambda args: convert_arguments(args, self.arguments, self.registry, self.config, info)
+                )
+            if owner.template is not None and (filled := owner.template.fill(ex.variable_values.coerced)) is not None:
+                return filled  # type: ignore[no-any-return]
+        args = ex.arguments(owner) if owner.args is None else owner.args
         fresh = convert_arguments(dict(args), self.arguments, self.registry, self.config, info)
         if known is UNSEEN:
             ex.converted[owner] = SEEN  # most fields are called once; the second call shows that it pays

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
 from operator import itemgetter
 from types import GeneratorType, NoneType
 from typing import Any
@@ -17,12 +19,19 @@ from graphql import (
     is_scalar_type,
     is_specified_scalar_type,
 )
+from strawberry.types.unset import UnsetType
 
 # The classes known to be right, and what examines others: True, or Surprise.
 Acceptance = tuple[set[type], Callable[[Any], bool]]
 
 # Classes are remembered for good; a program that makes classes without end starts over here.
 MAX_CLASSES = 10_000
+
+
+# Values that nobody can change: they may be shared between calls and between requests.
+IMMUTABLE = (NoneType, bool, int, float, str, bytes, Enum, UUID, date, datetime, time, timedelta, Decimal, UnsetType)
+
+UNSEEN = object()
 
 
 class Surprise(Exception):

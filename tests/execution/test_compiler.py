@@ -1,6 +1,8 @@
 """What the compiler promises beyond the right answer: what is called how often, shared with whom, and kept how long."""
 
 import asyncio
+import gc
+import weakref
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
@@ -9,7 +11,7 @@ from uuid import UUID
 import pytest
 import strawberry
 from graphql import GraphQLError, GraphQLResolveInfo, build_schema, execute, parse
-from strawberry import Info, Maybe
+from strawberry import Info, Maybe, Some
 
 from graph.execution.compiler_values import position_of
 from graph.execution.documents import Documents, Operation
@@ -189,6 +191,45 @@ async def test_an_operation_that_is_too_large_to_compile_is_answered(engine: Eng
     result = await run(engine, text)
     assert len(result.data["things"][0]) == 6000
     assert list(engine.documents.get(text).operation(None).memo["plans"].values()) == [None]
+
+
+WITH_VARIABLES = """
+query($word: String!, $size: Int) {
+  things { filtered(filter: {words: ["a", $word], size: $size, inner: {words: [$word]}}) }
+}
+"""
+
+
+async def test_arguments_hold_the_variables_of_their_own_request(engine: Engine) -> None:
+    for word, size in (("b", 1), ("c", 2), ("d", None), ("e", 3)):
+        context = Context()
+        result = await run(engine, WITH_VARIABLES, {"word": word, "size": size}, context)
+        assert [thing["filtered"] for thing in result.data["things"]] == [3, 3, 3]
+        for filter, _ in context.seen:
+            assert filter.words == ["a", word, "changed"]
+            assert filter.inner.words == [word, "changed"]
+            assert filter.size == Some(size)
+
+
+async def test_an_absent_variable_leaves_the_argument_out(engine: Engine) -> None:
+    for _ in range(2):
+        await run(engine, WITH_VARIABLES, {"word": "b", "size": 1})
+    context = Context()
+    await run(engine, WITH_VARIABLES, {"word": "b"}, context)
+    assert context.seen[0][0].size is None
+
+
+async def test_a_request_leaves_nothing_to_the_garbage_collector(engine: Engine) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        context = Context()
+        await run(engine, "{ things { filtered(filter: {words: []}) } rows { id } }", context=context)
+        gone = weakref.ref(context)
+        del context
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_attributes_that_are_items_are_read_by_position() -> None:
