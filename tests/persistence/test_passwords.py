@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 
 from persistence import passwords
 from persistence.passwords import Passwords
@@ -54,7 +55,7 @@ async def test_nobody_has_no_password_and_costs_as_much_as_somebody(monkeypatch:
 
     assert not await Passwords(1).verify("nobody has this password", None)
     assert len(verified) == 1
-    assert verified[0].startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+    assert not PasswordHasher().check_needs_rehash(verified[0])
 
 
 @pytest.mark.parametrize("password", ["\ud800" * 12, "\x00" * 12, "😀" * 12, "x" * 100_000])
