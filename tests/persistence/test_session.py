@@ -169,13 +169,23 @@ async def test_a_connection_that_broke_between_reads_is_replaced(own_engine: Asy
     assert checked_out(own_engine) == 0
 
 
+async def end_all_connections(engine: AsyncEngine) -> None:
+    """Open five connections, give them back, and end the server's side of each."""
+    together = asyncio.Barrier(5)
+
+    async def pid(session: Session) -> int:
+        number: int = (await session.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        await together.wait()
+        return number
+
+    pids = await asyncio.gather(*(Session(engine).transact(pid) for _ in range(5)))
+    assert len(set(pids)) == 5
+    await terminate(url_of(engine), *pids)
+
+
 async def test_a_read_survives_the_end_of_every_connection_of_the_pool(own_engine: AsyncEngine) -> None:
     """As after a restart of the server, within the time in which idle connections are not tested."""
-    sessions = [Session(own_engine) for _ in range(5)]
-    pids = [row.pid for [row] in [await session.fetch(ECHO, {"n": 1}) for session in sessions]]
-    for session in sessions:
-        await session.close()
-    await terminate(url_of(own_engine), *pids)
+    await end_all_connections(own_engine)
 
     session = Session(own_engine)
     [row] = await session.fetch(ECHO, {"n": 2})
@@ -185,11 +195,7 @@ async def test_a_read_survives_the_end_of_every_connection_of_the_pool(own_engin
 
 
 async def test_a_write_survives_the_end_of_every_connection_of_the_pool(own_engine: AsyncEngine) -> None:
-    sessions = [Session(own_engine) for _ in range(5)]
-    pids = [row.pid for [row] in [await session.fetch(ECHO, {"n": 1}) for session in sessions]]
-    for session in sessions:
-        await session.close()
-    await terminate(url_of(own_engine), *pids)
+    await end_all_connections(own_engine)
 
     async def work(session: Session) -> int:
         return int((await session.execute(text("SELECT 2"))).scalar_one())
