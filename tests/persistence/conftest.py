@@ -65,7 +65,7 @@ async def broken_constraint(statement: Awaitable[object]) -> str:
 
 @pytest.fixture
 async def own_engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
-    """An engine with a pool that only this test uses. The test may break idle connections: none is tested before use."""
+    """An engine with a pool that only this test uses, which tests no idle connection: the test may break them."""
     engine = create_engine(dataclasses.replace(settings, pool_ping_after=3_600.0))
     yield engine
     await engine.dispose()
