@@ -127,10 +127,17 @@ def make_parser() -> argparse.ArgumentParser:
         "revision", nargs="?", default="head"
     )
 
-    snapshot = add(commands, "schema", "schema", "compare the schema with schema.graphql, or write it", SCHEMA)
-    choice = snapshot.add_mutually_exclusive_group(required=True)
-    choice.add_argument("--check", action="store_true", help="fail on a difference and name what breaks clients")
-    choice.add_argument("--write", action="store_true", help="write schema.graphql")
+    add_schema(
+        add(
+            commands, "schema", "schema", "compare the schema with schema.graphql, write it, or list operations", SCHEMA
+        )
+    )
+
+    user = commands.add_parser("user", help="accounts")
+    users = user.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_user_create(
+        add(users, "create", "user_create", "create an account, such as that of the first admin", USER_CREATE)
+    )
 
     token = commands.add_parser("token", help="access tokens for scripts")
     tokens = token.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -157,6 +164,24 @@ def add_serve(command: argparse.ArgumentParser) -> None:
     demo.add_argument("--no-demo", dest="demo", action="store_false", help="no demo accounts")
     command.add_argument("--reload", action="store_true", help="start again when the source changes")
     command.add_argument("--no-migrate", dest="migrate", action="store_false", help="leave the tables as they are")
+
+
+def add_schema(command: argparse.ArgumentParser) -> None:
+    choice = command.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--check", action="store_true", help="fail on a difference and name what breaks clients")
+    choice.add_argument("--write", action="store_true", help="write schema.graphql")
+    choice.add_argument(
+        "--manifest", type=Path, metavar="DIR", help="list the operations of all .graphql files below DIR as trusted"
+    )
+    command.add_argument("--output", type=Path, metavar="FILE", help="where the list goes (default: standard output)")
+
+
+def add_user_create(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--email", required=True, metavar="E", help="the address to sign in with")
+    command.add_argument("--name", required=True, metavar="N", help="the name to show")
+    command.add_argument(
+        "--role", choices=["MEMBER", "ADMIN"], type=str.upper, default="MEMBER", help="default: MEMBER"
+    )
 
 
 def add_token_create(command: argparse.ArgumentParser) -> None:
@@ -199,7 +224,16 @@ examples:
 SCHEMA = """\
 examples:
   ./run schema --check     in CI
-  ./run schema --write     after a change that was meant"""
+  ./run schema --write     after a change that was meant
+  ./run schema --manifest web/src --output trusted.json
+      the operations of a client, for TASKSTORE_TRUSTED_DOCUMENTS"""
+
+USER_CREATE = """\
+The password, at least 10 characters, is asked for on the terminal, or read from standard input: one line.
+
+examples:
+  ./run user create --email ada@example.org --name Ada --role ADMIN
+  ./run user create --email ada@example.org --name Ada < password.txt"""
 
 TOKEN_CREATE = """\
 Only the secret is printed to standard output, and only this once: the store keeps its hash.

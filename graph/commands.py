@@ -4,6 +4,8 @@
 import argparse
 import asyncio
 import contextlib
+import getpass
+import json
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
@@ -20,9 +22,10 @@ from persistence.embedded import EmbeddedError, EmbeddedPostgres
 from persistence.engine import DatabaseUnreachable, create_engine, redacted, wait_until_reachable
 from persistence.errors import DomainError
 from persistence.models import Role, Scope
+from persistence.passwords import Passwords
 from persistence.seed import DemoData
 from persistence.session import Session
-from persistence.settings import Settings, SettingsError, load
+from persistence.settings import Settings, SettingsError, load, variable
 from persistence.validation import Checked
 from persistence.viewer import Viewer
 
@@ -41,6 +44,7 @@ def serve(options: argparse.Namespace) -> int:
     from graph import server
 
     settings = load(host=options.host, port=options.port, workers=options.workers)
+    check_manifest(settings)
     return server.serve(
         settings,
         demo=options.demo,
@@ -109,7 +113,83 @@ def db_sql(options: argparse.Namespace) -> None:
 def schema(options: argparse.Namespace) -> int:
     from graph import snapshot
 
+    if options.manifest is not None:
+        write_manifest(options.manifest, options.output)
+        return 0
+    if options.output is not None:
+        raise CommandFailed("--output goes with --manifest")
     return snapshot.write() if options.write else snapshot.check()
+
+
+def write_manifest(folder: Path, output: Path | None) -> None:
+    """List the operations below a folder, each with the fragments it needs, as the documents to trust."""
+    from graph.execution.persisted import ManifestError, build_manifest
+    from graph.schema import schema
+
+    if not folder.is_dir():
+        raise CommandFailed(f"{folder} is no directory")
+    try:
+        manifest = build_manifest(folder, schema._schema)
+    except ManifestError as error:
+        raise CommandFailed(str(error)) from None
+    count = len(manifest["operations"])
+    if count == 0:
+        raise CommandFailed(f"{folder} has no .graphql or .gql file with an operation")
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    if output is None:
+        print(text, end="")
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandFailed(f"cannot write {output}: {error.strerror}") from None
+    print(f"wrote {count} operation{'s' if count > 1 else ''} to {output}")
+
+
+def check_manifest(settings: Settings) -> None:
+    """Read the manifest before anything is started: what is wrong with it is said in one line."""
+    if settings.trusted_documents is None:
+        return
+    from graph.execution.persisted import ManifestError, load_manifest
+
+    try:
+        load_manifest(settings.trusted_documents)
+    except ManifestError as error:
+        raise CommandFailed(f"{variable('trusted_documents')}: {error}") from None
+
+
+def user_create(options: argparse.Namespace) -> None:
+    rules = Checked()
+    account = users.checked({"email": options.email, "name": options.name}, rules)
+    password = rules.password(asked_password())
+    rules.done()
+
+    async def create(engine: AsyncEngine) -> str:
+        password_hash = await Passwords(1).hash(password)
+
+        async def write(session: Session) -> str:
+            user = await users.create(session, password_hash=password_hash, role=Role[options.role], **account)
+            return str(user.id)
+
+        async with contextlib.aclosing(Session(engine)) as session:
+            return await session.transact(write)
+
+    with database(migrated=True) as settings:
+        id = run(settings, create)
+        print(f"created the {Role[options.role].name.lower()} {account['email']} with the id {id}")
+
+
+def asked_password() -> str:
+    """A new password: typed twice without echo on a terminal, else the first line of standard input."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    try:
+        password, again = getpass.getpass("Password (at least 10 characters): "), getpass.getpass("The same again: ")
+    except EOFError:
+        raise CommandFailed("no password was given") from None
+    if password != again:
+        raise CommandFailed("these were two different passwords")
+    return password
 
 
 def token_create(options: argparse.Namespace) -> None:
