@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.util import await_
@@ -36,18 +36,30 @@ class FairQueue(QueueCommon[T]):
     def __init__(self, maxsize: int = 0, use_lifo: bool = True) -> None:
         self.maxsize, self.use_lifo = maxsize, use_lifo
         self._idle: deque[tuple[T, float]] = deque()
-        # Who goes on, and who begins.
-        self._lines: tuple[deque[asyncio.Future[T]], deque[asyncio.Future[T]]] = (deque(), deque())
+        # Who goes on, and who begins; and whether it takes what another read passes on.
+        self._lines: tuple[deque[tuple[asyncio.Future[Any], bool]], ...] = (deque(), deque())
         self.on_wait: Callable[[], None] | None = None
         """Called when somebody has to wait."""
+        self.on_unclaimed: Callable[[Any], None] | None = None
+        """Called with what was passed on to a read that was cancelled just then."""
 
     @property
     def awaited(self) -> bool:
         """Whether somebody waits."""
         for line in self._lines:
-            while line and line[0].done():
+            while line and line[0][0].done():
                 line.popleft()
         return any(self._lines)
+
+    def pass_on(self, reader: Any) -> bool:
+        """Give what a read no longer needs to who waits longest, if that is a read too."""
+        if not self.awaited:
+            return False
+        line = self._lines[0] or self._lines[1]
+        if not line[0][1]:
+            return False
+        line.popleft()[0].set_result(reader)
+        return True
 
     def empty(self) -> bool:
         return not self._idle
@@ -74,7 +86,7 @@ class FairQueue(QueueCommon[T]):
     def _hand_over(self, item: T) -> bool:
         for line in self._lines:
             while line:
-                waiter = line.popleft()
+                waiter, _ = line.popleft()
                 if not waiter.done():
                     waiter.set_result(item)
                     return True
@@ -89,13 +101,22 @@ class FairQueue(QueueCommon[T]):
     def get(self, block: bool = True, timeout: float | None = None) -> T:
         if self._idle or not block:
             return self.get_nowait()
-        return await_(self._wait(timeout))
+        item: T = await_(self._wait(timeout))
+        return item
 
-    async def _wait(self, timeout: float | None) -> T:
+    async def wait_to_read(self, timeout: float | None) -> Any:
+        """What another read passes on, or an item. Raises Empty after `timeout` seconds."""
+        return await self._wait(timeout, reads=True)
+
+    def put_back(self, item: T) -> None:
+        """An item that `wait_to_read` got: the next `get` will find it."""
+        self._idle.append((item, time.monotonic()))
+
+    async def _wait(self, timeout: float | None, *, reads: bool = False) -> Any:
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[T] = loop.create_future()
+        waiter: asyncio.Future[Any] = loop.create_future()
         line = self._lines[0 if goes_on.get() else 1]
-        line.append(waiter)
+        line.append((waiter, reads))
         timer = None if timeout is None else loop.call_later(timeout, _give_up, waiter)
         if self.on_wait is not None:
             self.on_wait()
@@ -104,11 +125,13 @@ class FairQueue(QueueCommon[T]):
         except BaseException:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 # Cancelled just when it was handed over.
-                if not self._hand_over(waiter.result()):
+                if not isinstance(waiter.result(), ConnectionPoolEntry) and self.on_unclaimed is not None:
+                    self.on_unclaimed(waiter.result())
+                elif not self._hand_over(waiter.result()):
                     self._idle.append((waiter.result(), time.monotonic()))
             else:
                 with suppress(ValueError):
-                    line.remove(waiter)
+                    line.remove((waiter, reads))
             raise
         finally:
             if timer is not None:
@@ -125,6 +148,11 @@ class FairPool(AsyncAdaptedQueuePool):
 
     _queue_class: type[QueueCommon[ConnectionPoolEntry]] = FairQueue
     readers: Readers | None = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether who asks for a connection has to wait."""
+        return self._pool.empty() and 0 <= self._max_overflow <= self._overflow
 
     def dispose(self) -> None:
         if self.readers is not None:

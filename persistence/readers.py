@@ -1,17 +1,19 @@
 """Connections for reads, passed from one statement to the next.
 
 The pool's check-out and check-in cost more than a small statement. So a connection that was taken from the pool for
-a read stays out, and the next read of the process takes it, as long as it is fresh and nobody waits for the pool:
-who waits there, to write or to read, came before.
+a read stays out, and the next read of the process takes it, as long as it is fresh. Who waits for the pool, to write
+or to read, stands in one line; a read passes its connection on when a read is next (with 32 clients on 10
+connections that halved the CPU of a small request), and returns it to the pool when a write is.
 A read holds a connection for one statement only: nothing is open between them, so any connection will do.
 """
 
 import time
 from typing import Any
 
-from sqlalchemy import PoolProxiedConnection
+from sqlalchemy import PoolProxiedConnection, exc
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
+from sqlalchemy.util.queue import Empty
 
 OUT_SECONDS = 60.0
 """After so long a connection goes back to the pool, which replaces it when its time has come."""
@@ -41,6 +43,8 @@ class Readers:
         pool: Any = engine.sync_engine.pool
         self._queue = pool._pool
         self._queue.on_wait = self.make_room
+        self._queue.on_unclaimed = self.give
+        self._pool = pool
 
     @property
     def idle(self) -> int:
@@ -56,15 +60,24 @@ class Readers:
                 return reader
             self.return_idle()  # these are older
             await greenlet_spawn(reader.proxy.close)  # where the pool may close it, when it is one too many
+        if self._pool.exhausted:
+            try:
+                found = await self._queue.wait_to_read(self._pool._timeout)
+            except Empty:
+                raise exc.TimeoutError(f"no connection was free for {self._pool._timeout:g} s") from None
+            if isinstance(found, Reader):
+                return found
+            self._queue.put_back(found)  # and taken again by the next line, before anybody else
         return Reader(await self._engine.raw_connection())
 
     def give(self, reader: Reader) -> None:
         """Give a connection back after its statement."""
-        if self._queue.awaited:
-            self._return(reader)
-        else:
-            reader.idle_since = time.monotonic()
+        now = time.monotonic()
+        if not self._queue.awaited:
+            reader.idle_since = now
             self._idle.append(reader)
+        elif now - reader.taken_at > OUT_SECONDS or not self._queue.pass_on(reader):
+            self._return(reader)
 
     def make_room(self) -> None:
         """Somebody is about to ask the pool for a connection, or waits for one: let one go back to it."""

@@ -186,3 +186,68 @@ def test_a_server_that_dies_while_a_connection_is_set_up_is_unreachable() -> Non
 
     assert is_unreachable(error)
     assert isinstance(error, FAILURES)
+
+
+async def test_a_read_passes_its_connection_on_to_the_read_that_waits(small: AsyncEngine) -> None:
+    readers = readers_of(small)
+    taken = [await readers.take() for _ in range(SIZE + OVERFLOW)]
+    waiting = asyncio.create_task(readers.take())
+    await asyncio.sleep(0.01)
+    readers.give(taken[0])
+
+    assert await waiting is taken[0]
+    for reader in taken:
+        readers.give(reader)
+
+
+async def test_a_read_that_waits_gets_a_connection_that_comes_back_to_the_pool(small: AsyncEngine) -> None:
+    readers, held = readers_of(small), await hold(small)
+    waiting = asyncio.create_task(readers.take())
+    await asyncio.sleep(0.01)
+    give_back(held.pop())
+    reader = await waiting
+
+    assert await reader.driver.fetchval("SELECT 1") == 1
+    readers.give(reader)
+    for connection in held:
+        give_back(connection)
+
+
+async def test_a_write_that_waits_comes_before_a_read_that_came_later(small: AsyncEngine) -> None:
+    readers = readers_of(small)
+    taken = [await readers.take() for _ in range(SIZE + OVERFLOW)]
+    writing = asyncio.create_task(small.raw_connection())
+    await asyncio.sleep(0.01)
+    reading = asyncio.create_task(readers.take())
+    await asyncio.sleep(0.01)
+    readers.give(taken.pop())
+    connection = await writing
+
+    assert not reading.done()
+    give_back(connection)
+    for reader in [*taken, await reading]:
+        readers.give(reader)
+
+
+async def test_a_read_that_is_cancelled_when_it_was_its_turn_leaves_the_connection_to_the_next(
+    small: AsyncEngine,
+) -> None:
+    readers = readers_of(small)
+    taken = [await readers.take() for _ in range(SIZE + OVERFLOW)]
+    first, second = asyncio.create_task(readers.take()), asyncio.create_task(readers.take())
+    await asyncio.sleep(0.01)
+    readers.give(taken[0])
+    first.cancel()
+
+    assert await second is taken[0]
+    for reader in taken:
+        readers.give(reader)
+
+
+async def test_a_read_that_waits_for_too_long_is_told_so(small: AsyncEngine) -> None:
+    readers = readers_of(small)
+    taken = [await readers.take() for _ in range(SIZE + OVERFLOW)]
+    with pytest.raises(PoolTimeout):
+        await readers.take()
+    for reader in taken:
+        readers.give(reader)
