@@ -10,11 +10,12 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from graph import logs
+from graph.addresses import is_loopback
 from graph.budgets import SharedBudget
 from graph.context import Context, OperationContext, Services
 from graph.errors import classify
@@ -28,7 +29,7 @@ from graph.execution.limits import Limits, limit_rule, token_check
 from graph.execution.persisted import PersistedDocuments, load_manifest
 from graph.health import Health
 from graph.metrics import Metrics
-from graph.pages import DemoAccount, graphiql, static_routes
+from graph.pages import DemoAccount, graphiql, is_under_a_loopback_name, static_routes
 from graph.schema import schema
 from persistence import budgets, idempotency, throttle, tokens
 from persistence import settings as configuration
@@ -43,7 +44,6 @@ FORGET_EVERY = 60
 """Every so many rounds of housekeeping what is too old is deleted."""
 GC_THRESHOLD = 50_000
 """Objects made before the collector looks at the young ones: an answer of 1,000 rows must not start it ten times."""
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
 class TaskstoreHost:
@@ -65,24 +65,36 @@ class TaskstoreHost:
         logs.operation(context, record)
 
     def page(self, request: Request) -> Response | None:
-        # The page carries the demo accounts' tokens. A foreign site whose name was rebound to this address must not
-        # read them, so they are only there under a name that nobody else can have.
-        is_local = request.url.netloc.rpartition(":")[0] in LOOPBACK or request.url.netloc in LOOPBACK
-        return graphiql(request, demo_accounts=self.demo_accounts if is_local else ())
+        return graphiql(request, demo_accounts=self.demo_accounts)
 
 
 class Application(Starlette):
-    """The routes; requests to the API itself take a short cut past the middleware and the routing."""
+    """The routes; requests to the API itself take a short cut past the middleware and the routing.
 
-    def __init__(self, endpoint: GraphQLEndpoint, **kwargs: Any) -> None:
+    With `private`, only names of this very machine are answered. Demo accounts have known passwords: a foreign site
+    whose name was rebound to this address could sign in from a visitor's browser (DNS rebinding).
+    """
+
+    def __init__(self, endpoint: GraphQLEndpoint, *, private: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.endpoint = endpoint
+        self.endpoint, self.private = endpoint, private
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == "/graphql":
+        if self.private and scope["type"] != "lifespan" and not is_under_a_loopback_name(HTTPConnection(scope)):
+            await self._misdirected(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] == "/graphql":
             await self.endpoint(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+
+    @staticmethod
+    async def _misdirected(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        message = "With demo accounts this server answers under names of this machine only, such as localhost."
+        answer = {"errors": [{"message": message, "extensions": {"code": "MISDIRECTED"}}]}
+        await JSONResponse(answer, 421)(scope, receive, send)
 
 
 def create_app(settings: Settings, demo_accounts: Sequence[DemoAccount] = ()) -> Starlette:
@@ -109,6 +121,7 @@ def create_app(settings: Settings, demo_accounts: Sequence[DemoAccount] = ()) ->
 
     return Application(
         endpoint,
+        private=settings.demo and is_loopback(settings.host),
         routes=[
             Route("/graphql", endpoint, methods=None),
             WebSocketRoute("/graphql", endpoint),

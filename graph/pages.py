@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from anyio import to_thread
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -86,7 +86,7 @@ def graphiql(request: Request, *, demo_accounts: Sequence[DemoAccount] = ()) -> 
     )
 
 
-def is_under_a_loopback_name(request: Request) -> bool:
+def is_under_a_loopback_name(request: HTTPConnection) -> bool:
     """Whether the browser was asked for an address of its own machine.
 
     The Host header as it came: `request.url` has the server's own address in place of one that it cannot read, and

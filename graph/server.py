@@ -3,7 +3,6 @@
 
 import contextlib
 import http.client
-import ipaddress
 import json
 import math
 import os
@@ -20,6 +19,7 @@ from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from graph.addresses import is_loopback
 from graph.commands import CommandFailed, accounts, reachable, run, url
 from persistence.embedded import AlreadyRunning, EmbeddedPostgres
 from persistence.settings import ROOT, Settings, variable
@@ -80,15 +80,6 @@ def serve(settings: Settings, *, demo: bool | None, browser: bool, reload: bool,
 
 
 # Where others may reach it
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def is_demo(settings: Settings, chosen: bool | None) -> bool:

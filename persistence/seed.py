@@ -18,6 +18,8 @@ from persistence.viewer import Viewer
 PASSWORD = "taskstore-demo"  # noqa: S105  # public on purpose; `./run` refuses it outside of the demo
 DEMO = UUID("0190f3a0-0000-7000-8000-000000000000")
 """The namespace of the demo rows' ids: seeding again finds what is there."""
+TOKEN_LIFE = timedelta(days=30)
+"""A server that runs for longer has to be started again for new ones."""
 TOKEN_NAME = "GraphiQL (demo)"  # noqa: S105  # a name
 
 
@@ -118,5 +120,5 @@ async def refresh_token(session: Session, user_id: UUID, role: Role, secret: str
         name=TOKEN_NAME,
         scopes=[scope for scope in Scope if scope is not Scope.ADMIN or role is Role.ADMIN],
         secret=secret,
-        expires_at=datetime.now(UTC) + timedelta(days=1),
+        expires_at=datetime.now(UTC) + TOKEN_LIFE,
     )
