@@ -132,9 +132,12 @@ def bad_input(message: str) -> RequestError:
     return RequestError(message, "BAD_USER_INPUT")
 
 
-def out_of_resources(error: BaseException) -> bool:
-    """Whether the database has no disk, memory or connection left (class 53 of PostgreSQL's appendix A)."""
-    return (sqlstate(error) or "").startswith("53")
+def is_out_of_order(error: BaseException) -> bool:
+    """Whether the database cannot serve anybody now: no disk or memory left, or it no longer lets this server in.
+
+    Classes 53, 28 and 3D of PostgreSQL's appendix A.
+    """
+    return (sqlstate(error) or "").startswith(("53", "28", "3D"))
 
 
 def classify(error: BaseException) -> RequestError | None:
@@ -145,7 +148,7 @@ def classify(error: BaseException) -> RequestError | None:
             "Look, or send it again with the same idempotencyKey.",
             "UNKNOWN_OUTCOME",
         )
-    if isinstance(error, (DatabaseUnreachable, PoolTimeout)) or is_unreachable(error) or out_of_resources(error):
+    if isinstance(error, (DatabaseUnreachable, PoolTimeout)) or is_unreachable(error) or is_out_of_order(error):
         return RequestError(
             "The database cannot be reached right now; try again soon.",
             "UNAVAILABLE",

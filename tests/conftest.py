@@ -60,7 +60,8 @@ BESIDE_STOCK = [
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """An embedded server of the tests' own."""
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data")
+    # What the tests write need not outlive a power failure.
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data", options={"fsync": "off"})
     server.start()
     yield server
     server.stop()
