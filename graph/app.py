@@ -58,7 +58,7 @@ class TaskstoreHost:
         return OperationContext(self.services, connection, params)
 
     def budget_key(self, context: Context) -> str | None:
-        return str(context.viewer.id) if context.viewer else f"address {context.address}"
+        return context.viewer.name if context.viewer else f"address {context.address}"
 
     def observe(self, context: Context | None, record: OperationRecord) -> None:
         self.metrics.observe(context, record)

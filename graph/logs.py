@@ -96,7 +96,7 @@ def operation(context: Context | None, record: OperationRecord) -> None:
     if context is not None:
         line |= {"statements": context.session.statements, "rows": context.session.rows}
         if context.viewer is not None:
-            line["viewer"] = str(context.viewer.id)
+            line["viewer"] = context.viewer.name
     if record.transport != "http":
         line |= {"transport": record.transport, "events": record.events}
     if record.codes:

@@ -8,6 +8,8 @@ import os
 import time
 from uuid import UUID
 
+from asyncpg.pgproto import pgproto
+
 
 def new_id() -> UUID:
     """A new UUIDv7: 48 bits of Unix milliseconds, then 74 random bits, so that new rows are neighbours in an index."""
@@ -23,7 +25,7 @@ def parse_id(text: str) -> UUID | None:
     if len(text) != 36:
         return None
     try:
-        value = UUID(text)
+        value: UUID = pgproto.UUID(text)  # a subclass that is made in a tenth of the time
     except ValueError:
         return None
     return value if str(value) == text.lower() else None

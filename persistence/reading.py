@@ -49,16 +49,16 @@ class Written(Text):
     """A value as the text it has in an answer.
 
     `kind` is the class of the value and `parse` makes one of the text. Text of one of the `lengths` is that of the
-    answer; other text is right but not of that form (the fraction of a second is shorter).
+    answer; other text is right but not of that form (the fraction of a second is shorter). None: every text is.
     """
 
-    def __init__(self, kind: type, parse: Callable[[str], Any], lengths: frozenset[int]) -> None:
+    def __init__(self, kind: type, parse: Callable[[str], Any], lengths: frozenset[int] | None) -> None:
         super().__init__()
         self.kind, self.parse, self.lengths = kind, parse, lengths
 
 
 MOMENT = Written(datetime, datetime.fromisoformat, frozenset({20, 27}))
-ID = Written(UUID, UUID, frozenset({36}))
+ID = Written(UUID, UUID, None)
 
 
 def written(column: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -25,7 +25,7 @@ END_OF_TIME = 253402300799
 SOON = 1e-6
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Balance:
     """What is left after taking points, or the refusal to take them.
 

@@ -137,10 +137,12 @@ class Source:
         if getter is None or not self.compiler.natives.writes(type_, getter.kind):
             return None
         nullable = not is_non_null_type(field.return_type)
+        read = f"{row_of(cast('type', self.kind))}[{getter.position}]"
+        if getter.lengths is None:
+            return read if nullable else f"({read} or null())"
         v, lengths, strict = self.name("v"), self.name("n", getter.lengths), self.name("s", serialiser(type_, nullable))
-        text = f"{v} := {row_of(cast('type', self.kind))}[{getter.position}]"
-        null = f"({text}) is None or len({v})" if nullable else f"len({text})"
-        return f"({v} if {null} in {lengths} else {strict}(o.{field.attribute}))"
+        test = f"({v} := {read}) is None or len({v})" if nullable else f"len({v} := {read})"
+        return f"({v} if {test} in {lengths} else {strict}(o.{field.attribute}))"
 
     def value(self, type_: Any, details: Any, src: str) -> str | None:
         """The completed value of `src`; None when a resolver is needed for it."""

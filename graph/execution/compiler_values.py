@@ -124,7 +124,7 @@ def written_form(kind: type, attribute: str) -> Any:
     """What reads a value that a row already has as the text of the answer, or None.
 
     It is the getter of a property: `row[getter.position]` (see `row_of`) is then the text, in that form when its
-    length is one of `getter.lengths`, or None; `getter.kind` is the class of the value that the attribute has.
+    length is one of `getter.lengths` (None: always), or None for null; `getter.kind` is the class of the attribute.
     """
     getter = getter_of(kind, attribute)
     return getter if hasattr(getter, "lengths") else None

@@ -183,11 +183,11 @@ class CompiledExecution(Executor[Any]):
         return cast("ExecutionResult", self.build_response(data))
 
     def single(self) -> Entry | None:
-        """The only thing to wait for, if it is one and a null in its place would not spread."""
+        """The only thing to wait for, if it is one and a null in its place would not spread to another place."""
         if len(self.pending) != 1:
             return None
         ((position, entries),) = self.pending.items()
-        if len(entries) != 1 or is_non_null_type(position.return_type):
+        if len(entries) != 1 or (is_non_null_type(position.return_type) and entries[0][4] is not None):
             return None
         self.pending = {}
         return entries[0]
