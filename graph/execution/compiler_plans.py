@@ -14,6 +14,8 @@ from graphql import (
     GraphQLField,
     GraphQLObjectType,
     GraphQLSchema,
+    get_nullable_type,
+    is_object_type,
 )
 from graphql.execution.collect_fields import FieldDetailsList, GroupedFieldSet
 from graphql.execution.executor import default_field_resolver, to_nodes
@@ -145,16 +147,19 @@ class Field(Position):
         self.resolve = definition.resolve or compiler.field_resolver
         self.direct = compiler.facts.direct(definition)
         # The attribute in which an object may bring along what the resolver would return for it.
-        field = (definition.extensions or {}).get("strawberry-definition")
-        self.carried: str | None = field.metadata.get("carried") if self.direct is not None and field else None
+        self.carried: str | None = None
+        kind = get_nullable_type(definition.type)
+        if self.direct is not None and is_object_type(kind) and compiler.types.acceptance(kind) is not None:
+            self.carried = definition.extensions["strawberry-definition"].metadata.get("carried")
 
     def run(self, ex: CompiledExecution, source: Any, parent_path: Path | None, site: Site | None, box: Any) -> Any:
         """Resolve and complete the field for one object: the value, or PENDING when it will be stored in `box`."""
         path: Path = new(Path, (parent_path, self.key, self.parent_type.name))
         try:
-            info = ex.info(self, path)
             if self.carried is not None and (carried := getattr(source, self.carried, None)) is not None:
-                return self.at(ex, carried, info, path, site, box, self.key)  # type: ignore[misc]  # set by link()
+                # The type is known by the class alone, so nobody needs the info.
+                return self.at(ex, carried, None, path, site, box, self.key)  # type: ignore[misc]  # set by link()
+            info = ex.info(self, path)
             if self.direct is not None:
                 result = self.direct(ex, self, source, info)
             else:

@@ -292,3 +292,34 @@ async def test_many_operations_run_at_the_same_time(engine: Engine) -> None:
     texts = ["{ things { path filtered(filter: {words: []}) } }", "{ rows { id } }", "{ nodes { id } }"] * 5
     results = await asyncio.gather(*(run(engine, text) for text in texts))
     assert [list(result.data) for result in results] == [["things"], ["rows"], ["nodes"]] * 5
+
+
+@strawberry.type
+class Owner:
+    name: str
+
+
+@strawberry.type
+class Owned:
+    @strawberry.field(metadata={"carried": "owner_row"})
+    def owner(self) -> Owner:
+        asked.append(Owned)
+        return Owner(name="resolved")
+
+
+@strawberry.type
+class OwnedQuery:
+    @strawberry.field
+    def owned(self) -> list[Owned]:
+        brings, lacks = Owned(), Owned()
+        brings.owner_row = Owner(name="brought along")  # type: ignore[attr-defined]
+        return [brings, lacks]
+
+
+async def test_what_an_object_brings_along_needs_no_resolver() -> None:
+    asked.clear()
+    schema = strawberry.Schema(OwnedQuery)
+    engine = Engine(schema, documents=Documents(schema._schema), classify=lambda _: None, report=lambda *_: "")
+    result = await run(engine, "{ owned { owner { name } } }")
+    assert [one["owner"]["name"] for one in result.data["owned"]] == ["brought along", "resolved"]
+    assert asked == [Owned]
