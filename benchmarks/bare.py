@@ -195,7 +195,16 @@ async def serve() -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     app = Bare(os.environ["DATABASE_URL"])
     await app.start()
-    config = uvicorn.Config(app, http="httptools", lifespan="off", ws="none", log_level="warning", access_log=False)
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        lifespan="off",
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )
     print(f"ready: http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     await uvicorn.Server(config).serve(sockets=[listener])
 
