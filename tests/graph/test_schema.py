@@ -21,9 +21,7 @@ from tests.graph.operations import DOCUMENTS
 from tests.graph.samples import SCHEMA, fields_of
 
 TYPES = [
-    kind
-    for name, kind in SCHEMA.type_map.items()
-    if not name.startswith("__") and not is_specified_scalar_type(kind)
+    kind for name, kind in SCHEMA.type_map.items() if not name.startswith("__") and not is_specified_scalar_type(kind)
 ]
 
 # The names that clients were promised before there was a server.
