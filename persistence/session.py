@@ -62,6 +62,7 @@ class Session(AsyncSession):
         self._engine = engine
         self._turn = asyncio.Lock()
         self._readers = readers_of(engine)
+        self._actor_id: UUID | None = None
         self._fetches = 0
         self.rows = 0
         """How many rows `fetch` got."""
@@ -71,6 +72,7 @@ class Session(AsyncSession):
         if name not in ORM_ATTRIBUTES or "_proxied" in self.__dict__:
             raise AttributeError(name)
         super().__init__(self._engine, expire_on_commit=False, autoflush=False)
+        self.info["actor_id"] = self._actor_id
         return self.__dict__[name]
 
     @property
@@ -86,12 +88,13 @@ class Session(AsyncSession):
     @property
     def actor_id(self) -> UUID | None:
         """Who is written into the change log; None: the system."""
-        actor: UUID | None = self.info.get("actor_id")
-        return actor
+        return self._actor_id
 
     @actor_id.setter
     def actor_id(self, value: UUID | None) -> None:
-        self.info["actor_id"] = value
+        self._actor_id = value
+        if "_proxied" in self.__dict__:
+            self.info["actor_id"] = value
 
     async def fetch(self, statement: Statement[Row], values: Mapping[str, Any]) -> list[Row]:
         """The rows of a read; inside a transaction, the read sees its writes.

@@ -105,7 +105,11 @@ def fold(tag: str) -> str:
 
 def storable(text: str) -> bool:
     """Whether PostgreSQL can store a text: no NUL, and no half of a surrogate pair."""
-    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in text
 
 
 @cache
