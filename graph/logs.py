@@ -47,6 +47,10 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+    for theirs in ("uvicorn", "uvicorn.error", "uvicorn.access"):  # uvicorn's own command gives them handlers
+        logger = logging.getLogger(theirs)
+        logger.handlers.clear()
+        logger.propagate = True
     for noisy in ("asyncio", "uvicorn.error", "persistence.pool"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

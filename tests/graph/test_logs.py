@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+import uvicorn
 
 from graph import logs
 from persistence import tasks
@@ -215,3 +216,13 @@ def test_lines_are_readable_in_either_format(settings: Settings, log: Log, text:
 
     assert "something happened" in log.text
     assert ('"count": 3' if text == "json" else "count") in log.text
+
+
+async def test_the_handlers_that_uvicorn_gave_itself_are_taken_away(log: Log, settings: Settings) -> None:
+    uvicorn.Config("nowhere:app").configure_logging()  # what its own command does
+    logs.configure(settings)
+
+    assert all(
+        logger.propagate and not logger.handlers
+        for logger in map(logging.getLogger, ("uvicorn", "uvicorn.error", "uvicorn.access"))
+    )
