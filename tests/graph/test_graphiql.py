@@ -18,7 +18,7 @@ from graph.pages import DemoAccount
 from graph.sockets import WebSocketProtocol
 from persistence import migrations
 from persistence.engine import create_engine
-from persistence.seed import seed
+from persistence.seed import TOKENS_KEPT, seed
 from persistence.settings import Settings
 from tests.graph.browser import CHROMIUM, Page, chromium, tab
 
@@ -36,10 +36,10 @@ class Site:
     accounts: list[DemoAccount] = field(default_factory=list)
 
     async def renew(self) -> None:
-        """Make the demo data where it is missing, and new tokens, as each start of a server does."""
+        """Make the demo data where it is missing, and so many new tokens, as each start does, that the old ones end."""
         engine = create_engine(self.settings)
         try:
-            data = await seed(engine)
+            data = [await seed(engine) for _ in range(TOKENS_KEPT)][-1]
         finally:
             await engine.dispose()
         self.accounts[:] = [DemoAccount(account.name, account.email, account.token) for account in data.accounts]
