@@ -5,24 +5,25 @@
 One server with an embedded PostgreSQL in a temporary directory. For the rows, members with 10 to 100,000 tasks are in
 one table, and one connection asks one question after another as each of them: what stands there is the median time of
 an answer, and the processor time of PostgreSQL for it. For the connections, every one of them sends the next request
-as soon as it has its answer. Prints Markdown.
+as soon as it has its answer. An answer with an error ends the run. Prints Markdown.
 """
 
 import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import orjson
 
 from benchmarks import data
 from benchmarks.data import SECRET, Database, database
-from benchmarks.load import load
-from benchmarks.processes import Server, forget_peak_memory, peak_memory, seconds, taskstore
-from benchmarks.server import BODIES, WORKLOADS, table
+from benchmarks.processes import Server, taskstore
+from benchmarks.server import BODIES, WORKLOADS, measure, table
 
 PAGE = 20
+WARM_UP = 0.3
 FIELDS = "id title status priority tags dueAt version"
 
 # Of an owner's tasks: every tenth, and every thousandth, has a tag and a word in its title.
@@ -98,47 +99,43 @@ def middle_cursor(server: Server, rows: int) -> str:
 
 
 def by_rows(server: Server, store: Database, rows: list[int], duration: float) -> str:
-    times, costs = [], []
+    times, costs, others = [], [], []
     cursors = {count: middle_cursor(server, count) for count in rows}
     for question in QUESTIONS:
         took, cost = [question.title], [question.title]
         for count in rows:
-            body = question.body(cursors[count])
-            load(server.url, secret_of(count), [body], connections=1, seconds=0.3)
-            before = seconds(store.pid)
-            seen = load(server.url, secret_of(count), [body], connections=1, seconds=duration)
-            if seen.errors:
-                raise RuntimeError(f"{question.title}: {seen.error}")
+            bodies, secret = [question.body(cursors[count])], secret_of(count)
+            measure(server, store, bodies, WARM_UP, connections=1, secret=secret)
+            seen = measure(server, store, bodies, duration, connections=1, secret=secret)
             took.append(f"{seen.p50:.2f}")
-            cost.append(f"{(seconds(store.pid) - before) / seen.answered * 1000:.2f}")
+            cost.append(f"{seen.database:.2f}")
+            others.append(seen.others)
         print(took, cost, file=sys.stderr, flush=True)
         times.append(took)
         costs.append(cost)
     heads = [f"{count:,} rows" for count in rows]
-    return "\n\n".join(
-        [
-            table(["p50, ms", *heads], times),
-            table(["CPU of PostgreSQL, ms per request", *heads], costs),
-        ]
-    )
+    tables = [table(["p50, ms", *heads], times), table(["CPU of PostgreSQL, ms per request", *heads], costs)]
+    return "\n\n".join([*tables, noise(others)])
 
 
-def by_connections(server: Server, counts: list[int], duration: float) -> str:
-    lines = []
+def by_connections(server: Server, store: Database, counts: list[int], duration: float) -> str:
+    lines, others = [], []
     for name in ("task", "list"):
         workload = WORKLOADS[name]
         bodies = workload.bodies(BODIES, seed=1)
-        load(server.url, SECRET, bodies, connections=32, seconds=1.0)
+        measure(server, store, bodies, 1.0)
         for count in counts:
-            forget_peak_memory(server.pid)
-            before = seconds(server.pid)
-            seen = load(server.url, SECRET, bodies, connections=count, seconds=duration)
-            cost = (seconds(server.pid) - before) / seen.answered * 1000
-            line = [f"{workload.title}, {count}", f"{seen.rate:,.0f}", f"{seen.p50:.1f}", f"{seen.p99:.1f}"]
-            lines.append([*line, f"{cost:.2f}", f"{peak_memory(server.pid):.0f}", str(seen.errors)])
+            seen = measure(server, store, bodies, duration, connections=count)
+            line = [f"{workload.title}, {count}", f"{seen.rate:,.0f}", f"{seen.p50:.2f}", f"{seen.p99:.2f}"]
+            lines.append([*line, f"{seen.server:.2f} / {seen.database:.2f}", f"{seen.memory:.0f}"])
+            others.append(seen.others)
             print(lines[-1], file=sys.stderr, flush=True)
-    heads = ["workload, connections", "requests/s", "p50 ms", "p99 ms", "server CPU ms", "peak memory MB", "errors"]
-    return table(heads, lines)
+    heads = ["workload, connections", "requests/s", "p50 ms", "p99 ms", "CPU of server / of PostgreSQL, ms", "peak MB"]
+    return f"{table(heads, lines)}\n\n{noise(others)}"
+
+
+def noise(others: list[float]) -> str:
+    return f"Others used {median(others):.2f} cores (median; at most {max(others):.2f})."
 
 
 def main() -> None:
@@ -155,7 +152,7 @@ def main() -> None:
         # The tables of the other benchmark, so that the figures can be compared with its.
         store.execute("DELETE FROM tasks", data.FILL, "VACUUM ANALYZE", "CHECKPOINT")
         with taskstore("taskstore", store.url) as server:
-            print(by_connections(server, connections, options.seconds))
+            print(by_connections(server, store, connections, options.seconds))
 
 
 if __name__ == "__main__":

@@ -135,13 +135,23 @@ def compare(workload: Workload, servers: list[Server]) -> None:
             raise RuntimeError(f"{workload.title}: the answers differ")
 
 
-def measure(server: Server, store: Database, bodies: list[bytes], duration: float) -> Measured:
+def measure(
+    server: Server,
+    store: Database,
+    bodies: list[bytes],
+    duration: float,
+    *,
+    connections: int = CONNECTIONS,
+    secret: str = SECRET,
+) -> Measured:
+    """Raises `RuntimeError` when an answer has an error."""
+
     def used() -> tuple[float, float, float]:
         return seconds(server.pid), seconds(store.pid), machine_seconds()
 
     forget_peak_memory(server.pid)
     before, began = used(), time.monotonic()
-    seen = load(server.url, SECRET, bodies, connections=CONNECTIONS, seconds=duration)
+    seen = load(server.url, secret, bodies, connections=connections, seconds=duration)
     elapsed, after = time.monotonic() - began, used()
     if seen.errors:
         raise RuntimeError(f"{server.name}: {seen.errors} errors, such as {seen.error}")
