@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from graph.execution.errors import RequestError
 from graph.naming import camel
 from graph.node import Node
-from persistence.engine import DatabaseUnreachable, is_unreachable
+from persistence.engine import DatabaseUnreachable
 from persistence.errors import (
     Conflict,
     DomainError,
@@ -25,6 +25,7 @@ from persistence.errors import (
     NotFound,
     Problem,
 )
+from persistence.failures import is_unreachable
 from persistence.session import UnknownOutcome, sqlstate
 
 if TYPE_CHECKING:

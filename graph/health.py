@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from persistence import migrations
-from persistence.engine import FAILURES
+from persistence.failures import FAILURES
 from persistence.pool import FairPool
 
 PATIENCE = 3.0

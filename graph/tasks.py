@@ -267,16 +267,12 @@ class PurgeTaskPayload(Payload):
 @strawberry.type
 class TaskQuery:
     @strawberry.field(description="The task with this id, in the trash or not; null: there is none for the viewer.")
-    async def task(
-        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description=TASK)]
-    ) -> Task | None:
+    def task(self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description=TASK)]) -> Task | None:
         viewer, key = info.context.reader(), parse_id(id)
         if key is None:
             return None
-        rows = await info.context.session.fetch(
-            visible_by_id(TaskRow, selected_columns(info), viewer.is_admin), {"id": key, "viewer": viewer.id}
-        )
-        return rows[0] if rows else None
+        statement = visible_by_id(TaskRow, selected_columns(info), viewer.is_admin)
+        return info.context.session.find(statement, key, viewer.id)  # type: ignore[return-value]  # an awaitable
 
     @strawberry.field(description="The viewer's tasks; an admin sees everybody's. Newest first unless said otherwise.")
     def tasks(

@@ -150,16 +150,16 @@ class UserOrder:
 @strawberry.type
 class UserQuery:
     @strawberry.field(description="Who is signed in.")
-    async def viewer(self, info: Info) -> User | None:
-        return await visible_user(info, info.context.reader().id)
+    def viewer(self, info: Info) -> User | None:
+        return visible_user(info, info.context.reader().id)
 
     @strawberry.field(description="The user with this id; null: there is none that the viewer may see.")
-    async def user(
+    def user(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The user.")]
     ) -> User | None:
         info.context.reader()
         key = parse_id(id)
-        return None if key is None else await visible_user(info, key)
+        return None if key is None else visible_user(info, key)
 
     @strawberry.field(
         description="All users, newest first unless said otherwise. For admins; others get null and an error."
@@ -181,11 +181,10 @@ class UserQuery:
         return connect(info, User, users.LISTING, arguments)  # type: ignore[no-any-return]  # an awaitable
 
 
-async def visible_user(info: Info, id: UUID) -> User | None:
+def visible_user(info: Info, id: UUID) -> User | None:
     viewer = info.context.reader()
     statement = visible_by_id(UserRow, selected_columns(info), viewer.is_admin)
-    rows = await info.context.session.fetch(statement, {"id": id, "viewer": viewer.id})
-    return rows[0] if rows else None
+    return info.context.session.find(statement, id, viewer.id)  # type: ignore[return-value]  # an awaitable
 
 
 @strawberry.input(description="The account to make. For admins.")

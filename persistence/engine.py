@@ -9,11 +9,11 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import URL, event, make_url, text
-from sqlalchemy.connectors.asyncio import AsyncAdapt_Error
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from persistence.failures import FAILURES, is_unreachable
 from persistence.pool import FairPool
 from persistence.settings import Settings, SettingsError
 
@@ -23,38 +23,6 @@ STATEMENT_CACHE = 512
 
 class DatabaseUnreachable(Exception):
     """The database did not answer; the message is one line without credentials."""
-
-
-# What a driver or the operating system raises when the server is away, or going away.
-UNREACHABLE: tuple[type[BaseException], ...] = (
-    OSError,
-    TimeoutError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.ConnectionDoesNotExistError,
-    asyncpg.ConnectionFailureError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.TargetServerAttributeNotMatched,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server died in the middle of an answer
-)
-
-
-# Everything that a driver may raise, as itself or wrapped by SQLAlchemy.
-FAILURES: tuple[type[BaseException], ...] = (SQLAlchemyError, AsyncAdapt_Error, asyncpg.PostgresError, *UNREACHABLE)
-
-
-def is_unreachable(error: BaseException) -> bool:
-    """Whether an error means that the database is away, rather than that a statement is wrong."""
-    if isinstance(error, DBAPIError):
-        driver_error = getattr(error.orig, "__cause__", None)
-        return error.connection_invalidated or (driver_error is not None and is_unreachable(driver_error))
-    if isinstance(error, AsyncAdapt_Error):  # not wrapped yet: the server died while the connection was set up
-        return error.__cause__ is not None and is_unreachable(error.__cause__)
-    if isinstance(error, asyncpg.InterfaceError):
-        return "closed" in str(error)  # it is also raised for a connection that is busy, which is a bug here
-    return isinstance(error, UNREACHABLE)
 
 
 def connect_url(text_url: str) -> tuple[URL, dict[str, Any]]:

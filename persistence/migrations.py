@@ -12,7 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence.engine import FAILURES, DatabaseUnreachable, create_engine, is_unreachable, reason
+from persistence.engine import DatabaseUnreachable, create_engine, reason
+from persistence.failures import FAILURES, is_unreachable
 from persistence.session import sqlstate
 from persistence.settings import ROOT, load
 

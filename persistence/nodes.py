@@ -21,12 +21,17 @@ def visible(model: type[Base], *, is_admin: bool) -> ColumnElement[bool]:
 
 @lru_cache(1_024)
 def visible_by_id(model: type[Base], columns: frozenset[str], is_admin: bool) -> Statement[Any]:
-    """The row of one table with an id (`id`), if the viewer (`viewer`) may see it."""
+    """The row of one table with an id, if the viewer may see it, for each of `ids` and `viewers` (`Session.find`)."""
     table = model.__table__
     selected, source = selection(model, columns)
-    condition = table.c.id == bindparam("id", type_=Uuid())
-    statement = select(*selected).select_from(source).where(condition, visible(model, is_admin=is_admin))
-    return Statement(statement, model.__entity__, model)
+    asked = (
+        func.unnest(bindparam("ids", type_=ARRAY(Uuid())), bindparam("viewers", type_=ARRAY(Uuid())))
+        .table_valued(column("id", Uuid()), column("viewer", Uuid()), with_ordinality="place", name="asked")
+        .render_derived()
+    )
+    visible = true() if is_admin else OWNER[model] == asked.c.viewer
+    joined = source.join(asked, and_(table.c.id == asked.c.id, visible))
+    return Statement(select(*selected, asked.c.place).select_from(joined), model.__entity__, model)
 
 
 async def by_ids(

@@ -46,6 +46,8 @@ class FairQueue(QueueCommon[T]):
     @property
     def awaited(self) -> bool:
         """Whether somebody waits."""
+        if not (self._lines[0] or self._lines[1]):
+            return False
         for line in self._lines:
             while line and line[0][0].done():
                 line.popleft()

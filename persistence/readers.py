@@ -8,19 +8,28 @@ A read holds a connection for one statement only: nothing is open between them, 
 """
 
 import time
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 from sqlalchemy import PoolProxiedConnection, exc
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 from sqlalchemy.util.queue import Empty
 
+from persistence.failures import is_unreachable
+from persistence.lookups import Lookup
+from persistence.reading import Statement
+
+Row = TypeVar("Row")
+
 OUT_SECONDS = 60.0
 """After so long a connection goes back to the pool, which replaces it when its time has come."""
 
-
 FRESH_SECONDS = 0.5
 """After so long without use a connection goes back to the pool, which tests it before it is used again."""
+
+LOOKUPS = 1_000
+"""Shapes of lookups that are remembered."""
 
 
 class Reader:
@@ -33,6 +42,11 @@ class Reader:
         self.driver: Any = proxy.driver_connection
         self.taken_at = self.idle_since = time.monotonic()
 
+    def fetch(self, statement: Statement[Row], arguments: list[Any]) -> Awaitable[list[Row]]:
+        """The rows of one statement."""
+        rows: Awaitable[list[Row]] = self.driver.fetch(statement.sql, *arguments, record_class=statement.record)
+        return rows
+
 
 class Readers:
     """The readers of one engine. None is kept idle for longer than `fresh` seconds."""
@@ -40,6 +54,7 @@ class Readers:
     def __init__(self, engine: AsyncEngine, *, fresh: float) -> None:
         self._engine, self._fresh = engine, fresh
         self._idle: list[Reader] = []
+        self._lookups: dict[Statement[Any], Lookup] = {}
         pool: Any = engine.sync_engine.pool
         self._queue = pool._pool
         self._queue.on_wait = self.make_room
@@ -50,6 +65,54 @@ class Readers:
     def idle(self) -> int:
         """How many connections are out of the pool without being used."""
         return len(self._idle)
+
+    async def read(self, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
+        """The rows of one reading statement. A connection that broke since its last use is replaced once."""
+        reader = await self.take()
+        try:
+            rows = await reader.fetch(statement, arguments)
+        except Exception as error:
+            if not is_unreachable(error):
+                self.give(reader)
+                raise
+            await self.discard(reader, error)
+        except BaseException:
+            self.give(reader)  # cancelled: the driver tells the server, and the next statement waits for that
+            raise
+        else:
+            self.give(reader)
+            return rows
+        reader = await self.take()
+        try:
+            return await reader.fetch(statement, arguments)
+        finally:
+            self.give(reader)
+
+    async def write(self, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
+        """The rows of one writing statement, a transaction of its own (`persistence.session.Session.write`)."""
+        reader = await self.take()
+        try:
+            rows = await reader.fetch(statement, arguments)
+        except Exception as error:
+            if not is_unreachable(error):
+                self.give(reader)
+                raise
+            await self.discard(reader, error)
+            raise ConnectionError("the connection broke") from error
+        except BaseException:
+            self.give(reader)
+            raise
+        self.give(reader)
+        return rows
+
+    def lookup(self, statement: Statement[Any]) -> Lookup:
+        """Where rows of this shape are looked up by id."""
+        lookup = self._lookups.get(statement)
+        if lookup is None:
+            if len(self._lookups) >= LOOKUPS:
+                self._lookups.clear()  # those that run go on by themselves
+            lookup = self._lookups[statement] = Lookup(self.read, statement)
+        return lookup
 
     async def take(self) -> Reader:
         """A connection for one statement. Raises `sqlalchemy.exc.TimeoutError` when none is free for too long."""

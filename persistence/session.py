@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session as SyncSession
 
 from persistence.constraints import violated
-from persistence.engine import FAILURES, is_unreachable
+from persistence.failures import FAILURES, is_unreachable
 from persistence.pool import goes_on
 from persistence.readers import readers_of
 from persistence.reading import Row, Statement
@@ -108,11 +108,28 @@ class Session(AsyncSession):
             if self.in_transaction():
                 await self.flush()
                 proxy = await (await self.connection()).get_raw_connection()
-                rows = await _records(proxy.driver_connection, statement, arguments)
+                driver: Any = proxy.driver_connection
+                rows: list[Row] = await driver.fetch(statement.sql, *arguments, record_class=statement.record)
             else:
-                rows = await self._read(statement, arguments)
+                if self._fetches > 1:
+                    goes_on.set(True)  # of this task and thereby of this operation, which needs no reset
+                rows = await self._readers.read(statement, arguments)
             self.rows += len(rows)
             return rows
+
+    def find(self, statement: Statement[Row], id: UUID, viewer: UUID) -> Awaitable[Row | None]:
+        """The row with an id, as far as the viewer may see it, from a statement for lookups (`persistence.nodes`).
+
+        Outside a transaction the statement is shared with others who ask at the same time (`persistence.lookups`).
+        """
+        if self.in_transaction():
+            return self._find(statement, id, viewer)
+        self._fetches += 1
+        return self._readers.lookup(statement).find(id, viewer, self)
+
+    async def _find(self, statement: Statement[Row], id: UUID, viewer: UUID) -> Row | None:
+        rows = await self.fetch(statement, {"ids": [id], "viewers": [viewer]})
+        return rows[0] if rows else None
 
     async def write(self, statement: Statement[Row], values: Mapping[str, Any]) -> list[Row]:
         """The rows of one writing statement, which is a transaction of its own, outside of any other.
@@ -122,44 +139,9 @@ class Session(AsyncSession):
         """
         async with self._turn:
             self._fetches += 1
-            reader = await self._readers.take()
-            try:
-                rows = await _records(reader.driver, statement, statement.arguments(values))
-            except Exception as error:
-                if not is_unreachable(error):
-                    self._readers.give(reader)
-                    raise
-                await self._readers.discard(reader, error)
-                raise ConnectionError("the connection broke") from error
-            except BaseException:
-                self._readers.give(reader)
-                raise
-            self._readers.give(reader)
+            rows = await self._readers.write(statement, statement.arguments(values))
             self.rows += len(rows)
             return rows
-
-    async def _read(self, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
-        readers = self._readers
-        goes_on.set(self._fetches > 1)  # of this task and thereby of this operation, which needs no reset
-        reader = await readers.take()
-        try:
-            rows = await _records(reader.driver, statement, arguments)
-        except Exception as error:
-            if not is_unreachable(error):
-                readers.give(reader)
-                raise
-            await readers.discard(reader, error)
-        except BaseException:
-            readers.give(reader)  # cancelled: the driver tells the server, and the next statement waits for that
-            raise
-        else:
-            readers.give(reader)
-            return rows
-        reader = await readers.take()
-        try:
-            return await _records(reader.driver, statement, arguments)
-        finally:
-            readers.give(reader)
 
     async def close(self) -> None:
         if self.in_transaction():
@@ -212,8 +194,3 @@ def sqlstate(error: BaseException) -> str | None:
     """The SQLSTATE of a driver's error, plain or wrapped by SQLAlchemy."""
     state: str | None = getattr(getattr(error, "orig", error), "sqlstate", None)
     return state
-
-
-async def _records(connection: Any, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
-    rows: list[Row] = await connection.fetch(statement.sql, *arguments, record_class=statement.record)
-    return rows

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence.ids import new_id
 from persistence.models import Task, User
-from persistence.session import Session
+from persistence.readers import Reader
 from tests.conftest import QUICK_HASH, Account, Api
 from tests.graph.operations import new_task
 from tests.graph.samples import fields_of, filled, operation, variables_of
@@ -35,13 +35,13 @@ async def people(engine: AsyncEngine, count: int, tasks: int) -> str:
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The SQL of all reads."""
     seen: list[str] = []
-    fetch = Session.fetch
+    fetch = Reader.fetch
 
-    async def spying(self: Session, statement: Any, values: Any) -> Any:
+    def spying(self: Reader, statement: Any, arguments: Any) -> Any:
         seen.append(statement.sql)
-        return await fetch(self, statement, values)
+        return fetch(self, statement, arguments)
 
-    monkeypatch.setattr(Session, "fetch", spying)
+    monkeypatch.setattr(Reader, "fetch", spying)
     return seen
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import engine as engines
 from persistence.engine import DatabaseUnreachable, connect_url, create_engine, ping, redacted, wait_until_reachable
+from persistence.failures import is_unreachable
 from persistence.settings import Settings, SettingsError
 from tests.persistence.conftest import backends, terminate
 
@@ -377,8 +378,8 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 def test_a_connection_that_is_busy_does_not_mean_that_the_database_is_away() -> None:
-    assert not engines.is_unreachable(asyncpg.InterfaceError("another operation is in progress"))
-    assert engines.is_unreachable(asyncpg.InterfaceError("connection is closed"))
+    assert not is_unreachable(asyncpg.InterfaceError("another operation is in progress"))
+    assert is_unreachable(asyncpg.InterfaceError("connection is closed"))
 
 
 @anyio
@@ -388,4 +389,4 @@ async def test_a_wrong_statement_or_value_is_no_outage(engine: AsyncEngine, stat
         async with engine.connect() as connection:
             await connection.execute(text(statement), {"v": value})
 
-    assert not engines.is_unreachable(caught.value)
+    assert not is_unreachable(caught.value)

@@ -46,9 +46,10 @@ async def test_somebody_elses_entities_are_not_there_except_for_an_admin(
     assert await nodes.by_ids(session, other.viewer, ids, COLUMNS) == {}
     assert set(await nodes.by_ids(session, admin.viewer, ids, COLUMNS)) == set(ids)
     for model, id in ((User, account.id), (Task, task.id), (Token, account.viewer.token_id)):
-        for viewer, count in ((account.viewer, 1), (other.viewer, 0), (admin.viewer, 1)):
+        for viewer, is_there in ((account.viewer, True), (other.viewer, False), (admin.viewer, True)):
             statement = nodes.visible_by_id(model, frozenset({"id"}), viewer.is_admin)
-            assert len(await session.fetch(statement, {"id": id, "viewer": viewer.id})) == count
+            found = await session.find(statement, id, viewer.id)
+            assert (found is not None) == is_there
 
 
 async def test_an_id_of_somebody_else_that_a_task_took_finds_the_task(
@@ -77,7 +78,7 @@ async def test_a_row_brings_its_owner_along(write: Write, session: Session, acco
     task = await write(lambda s: tasks.create(s, account.viewer, title="x"))
     columns = frozenset({"id", "owner_id", "owner.id", "owner.name", "owner.created_at"})
 
-    [row] = await session.fetch(nodes.visible_by_id(Task, columns, False), {"id": task.id, "viewer": account.viewer.id})
+    row: Any = await session.find(nodes.visible_by_id(Task, columns, False), task.id, account.viewer.id)
 
     assert (row.__entity__, row.owner_row.__entity__) == ("Task", "User")
     assert (row.owner_row.id, row.owner_row.name) == (account.id, "Ada")

@@ -14,7 +14,8 @@ from sqlalchemy.util import greenlet_spawn
 from sqlalchemy.util.queue import Empty, Full
 
 from persistence import pool
-from persistence.engine import FAILURES, create_engine, is_unreachable
+from persistence.engine import create_engine
+from persistence.failures import FAILURES, is_unreachable
 from persistence.pool import FairPool, FairQueue, goes_on
 from persistence.readers import readers_of
 from persistence.settings import Settings

@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.types import DateTime, Integer, Uuid
 
 from persistence import tasks, users
-from persistence.engine import create_engine, is_unreachable, ping
+from persistence.engine import create_engine, ping
 from persistence.errors import Conflict, DomainError
+from persistence.failures import is_unreachable
 from persistence.models import Change, Task, TaskPriority, TaskStatus, User
 from persistence.readers import readers_of
 from persistence.reading import Statement, by_ids
