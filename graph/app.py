@@ -5,7 +5,7 @@ import gc
 import json
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from starlette.applications import Starlette
@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from graph import logs
 from graph.addresses import is_loopback
 from graph.budgets import SharedBudget
-from graph.context import Context, OperationContext, Services
+from graph.context import Context, Services
 from graph.errors import classify
 from graph.execution.budget import Budget, MemoryBudget
 from graph.execution.cost import Costs
@@ -52,10 +52,8 @@ class TaskstoreHost:
     def __init__(self, services: Services, metrics: Metrics, demo_accounts: Sequence[DemoAccount] = ()) -> None:
         self.services, self.metrics, self.demo_accounts = services, metrics, demo_accounts
 
-    def context(
-        self, connection: HTTPConnection, params: Mapping[str, Any] | None
-    ) -> AbstractAsyncContextManager[Context]:
-        return OperationContext(self.services, connection, params)
+    def context(self, connection: HTTPConnection, params: Mapping[str, Any] | None) -> Context:
+        return Context(self.services, connection, params)
 
     def budget_key(self, context: Context) -> str | None:
         return context.viewer.name if context.viewer else f"address {context.address}"
@@ -83,7 +81,7 @@ class Application(Starlette):
         if self.private and scope["type"] != "lifespan" and not is_under_a_loopback_name(HTTPConnection(scope)):
             await self._misdirected(scope, receive, send)
         elif scope["type"] == "http" and scope["path"] == "/graphql":
-            await self.endpoint(scope, receive, send)
+            await self.endpoint.http(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 

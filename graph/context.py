@@ -78,8 +78,10 @@ class Services:
 class Context:
     """The scope of one operation (of one event, for a subscription)."""
 
-    def __init__(self, services: Services, connection: HTTPConnection | None = None) -> None:
-        self.services, self._connection = services, connection
+    def __init__(
+        self, services: Services, connection: HTTPConnection | None = None, params: Mapping[str, Any] | None = None
+    ) -> None:
+        self.services, self._connection, self._params = services, connection, params
         self.session = Session(services.engine)
         self.viewer: Viewer | None = None
         self.loaders = Loaders()
@@ -91,12 +93,31 @@ class Context:
         """Where the request comes from."""
         return client_address(self._connection, self.services.settings) if self._connection else ""
 
-    async def close(self) -> None:
+    def enter(self) -> Awaitable[None] | None:
+        """Find out who is asking, by the Authorization header or the payload with which a WebSocket was initialised.
+
+        Raises `RequestError` (UNAUTHENTICATED) for a token that is unknown, expired or revoked.
+        """
+        header = authorization(self._connection, self._params)
+        if not header:
+            return None
+        if header[: len(BEARER)].lower() != BEARER:
+            raise unauthenticated("The Authorization header must be `Bearer <token>`.")
+        secret = header[len(BEARER) :].strip()
+        self.viewer = self.services.known_viewer(secret)
+        return None if self.viewer is not None else self._authenticate(secret)
+
+    async def _authenticate(self, secret: str) -> None:
+        self.viewer = await self.services.viewer(self.session, secret)
+        if self.viewer is None:
+            raise unauthenticated("The token is unknown, expired or revoked.")
+
+    def leave(self) -> Awaitable[None] | None:
         """Give back what the operation held. What loaders keep refers to the context: it is let go by hand."""
         self.loaders.clear()
-        await self.session.close()
+        return self.session.close() if self.session.in_transaction() else None
 
-    @cached_property
+    @property
     def memo(self) -> dict[Any, Any]:
         """Where what follows from the text of the operation is kept (`graph.rows.once_per_field`)."""
         return {} if self.operation is None else self.operation.memo
@@ -229,46 +250,14 @@ def plain(value: Any) -> Any:
     return value
 
 
-class OperationContext:
-    """Enters the context of one operation: authenticated before, and everything given back after.
-
-    The token is in the Authorization header, or in the payload with which a WebSocket was initialised.
-    Entering raises `RequestError` (UNAUTHENTICATED) for a token that is unknown, expired or revoked.
-    """
-
-    __slots__ = ("_connection", "_context", "_params", "_services")
-
-    def __init__(self, services: Services, connection: HTTPConnection, params: Mapping[str, Any] | None) -> None:
-        self._services, self._connection, self._params = services, connection, params
-        self._context = Context(services, connection)
-
-    async def __aenter__(self) -> Context:
-        context, header = self._context, authorization(self._connection, self._params)
-        try:
-            if header:
-                if header[: len(BEARER)].lower() != BEARER:
-                    raise unauthenticated("The Authorization header must be `Bearer <token>`.")
-                secret = header[len(BEARER) :].strip()
-                context.viewer = self._services.known_viewer(secret) or await self._services.viewer(
-                    context.session, secret
-                )
-                if context.viewer is None:
-                    raise unauthenticated("The token is unknown, expired or revoked.")
-        except BaseException:
-            await context.close()
-            raise
-        return context
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._context.close()
-
-
-def authorization(connection: HTTPConnection, params: Mapping[str, Any] | None) -> str:
+def authorization(connection: HTTPConnection | None, params: Mapping[str, Any] | None) -> str:
     """The value of the Authorization header, or of the same name among a WebSocket's connection parameters."""
-    for name, value in (params or {}).items():
-        if name.lower() == "authorization" and isinstance(value, str):
-            return value
-    for raw_name, raw_value in connection.scope["headers"]:  # Starlette's own mapping takes five times as long
+    if params:
+        for name, value in params.items():
+            if name.lower() == "authorization" and isinstance(value, str):
+                return value
+    headers = connection.scope["headers"] if connection else ()
+    for raw_name, raw_value in headers:  # Starlette's own mapping takes five times as long
         if raw_name == b"authorization":
             return str(raw_value, "latin-1")
     return ""

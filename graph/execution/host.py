@@ -3,8 +3,7 @@
 The endpoint knows GraphQL and HTTP; who is asking, on which session, and where the log goes is the application's part.
 """
 
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -34,15 +33,26 @@ class OperationRecord:
     stopped: str | None = None  # "slow", "timeout", "disconnect" or "complete" when it did not end by itself
 
 
+class HostContext(Protocol):
+    """What resolvers get as their context, for one operation or one event of a subscription.
+
+    Both methods return what has to be awaited, or None: mostly there is nothing to wait for.
+    """
+
+    def enter(self) -> Awaitable[None] | None:
+        """Make it ready. May raise RequestError to refuse the operation."""
+        ...
+
+    def leave(self) -> Awaitable[None] | None:
+        """Give back what it held, whether it was entered or not."""
+        ...
+
+
 class Host(Protocol):
     """What the application supplies."""
 
-    def context(self, connection: HTTPConnection, params: Mapping[str, Any] | None) -> AbstractAsyncContextManager[Any]:
-        """The context of one operation, or of one event of a subscription.
-
-        `connection.state.request_id` is the id of the request; `params` are the payload of `connection_init` on a
-        WebSocket. Entering may raise RequestError to refuse the operation, leaving gives back what it held.
-        """
+    def context(self, connection: HTTPConnection, params: Mapping[str, Any] | None) -> HostContext:
+        """A new context. `params` are the payload of `connection_init` on a WebSocket."""
         ...
 
     def budget_key(self, context: Any) -> str | None:

@@ -28,7 +28,7 @@ from graph.execution.host import Host, HttpOptions, OperationRecord
 from graph.execution.media import GRAPHQL_RESPONSE, HTML, JSON, accepts_gzip, content_type_problem, preferred
 from graph.execution.parameters import Parameters, bad_request, from_json, from_query_string
 from graph.execution.service import Refused, Service, code_of, failure_status, request_failed
-from graph.execution.stopping import Stopped, Stopping
+from graph.execution.stopping import Stopped, Stopping, Watch
 from graph.execution.websocket import WebSocketEndpoint
 
 __all__ = ["GraphQLEndpoint", "Host", "HttpOptions", "OperationRecord"]
@@ -105,24 +105,24 @@ class GraphQLEndpoint:
         self.service = Service(engine, host, options)
         self.engine, self.host, self.options = engine, host, options
         self.websockets = WebSocketEndpoint(self.service)
+        self._watch = Watch()
         self._ids, self._count = token_hex(6), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await self.websockets(scope, receive, send)
         else:
-            await self._http(scope, receive, send)
+            await self.http(scope, receive, send)
 
     async def close(self) -> None:
         """End all WebSockets (1001), as the server is going away."""
         await self.websockets.close()
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an HTTP request."""
         started = perf_counter()
         head = Head(scope["headers"])
-        request_id = self._request_id(head.request_id)
-        scope.setdefault("state", {})["request_id"] = request_id
-        record = OperationRecord("http", request_id)
+        record = OperationRecord("http", self._request_id(head.request_id))
         context: Any = None
         media = preferred(head.accept, page=scope["method"] in ("GET", "HEAD"))
         try:
@@ -136,8 +136,15 @@ class GraphQLEndpoint:
             if scope["method"] == "OPTIONS":
                 await self._options(scope, head, send)
                 return
-            with Stopping(receive, self.options.timeout) as stopping:
-                parameters = await self._parameters(scope, receive, head)
+            with Stopping(receive, self.options.timeout, self._watch) as stopping:
+                if scope["method"] == "POST":
+                    self._check_content(head)
+                    message = await receive()
+                    parameters = from_json(
+                        self._body(message) if not message.get("more_body") else await self._rest(message, receive)
+                    )
+                else:
+                    parameters = self._from_url(scope)
                 stopping.watch()
                 if media is None:
                     raise bad_request(f"The answer is {GRAPHQL_RESPONSE} or {JSON}; accept one of them", 406)
@@ -165,41 +172,44 @@ class GraphQLEndpoint:
         record.duration = perf_counter() - started
         self.service.observe(context, record)
 
-    async def _parameters(self, scope: Scope, receive: Receive, head: Head) -> Parameters:
-        method = scope["method"]
-        if method == "POST":
-            problem = content_type_problem(head.content_type)
-            if problem is not None:
-                raise bad_request(problem, 415, Accept_Post=JSON)
-            if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
-                raise bad_request("The request body must not be compressed", 415, Accept_Encoding="identity")
-            return from_json(await self._body(receive, head))
-        if method in ("GET", "HEAD"):
-            query_string: bytes = scope["query_string"]
-            if len(query_string) > self.options.max_body:
-                raise bad_request(f"The URL is longer than {self.options.max_body} bytes", 414)
-            return from_query_string(query_string)
-        raise bad_request("The method must be GET or POST", 405, Allow=ALLOW)
-
-    async def _body(self, receive: Receive, head: Head) -> bytes:
-        """The body, as long as it is within the limit."""
-        limit = self.options.max_body
-        if head.content_length is not None and head.content_length.isdigit() and int(head.content_length) > limit:
+    def _check_content(self, head: Head) -> None:
+        """Refuse a body by what its headers say of it."""
+        problem = content_type_problem(head.content_type)
+        if problem is not None:
+            raise bad_request(problem, 415, Accept_Post=JSON)
+        if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
+            raise bad_request("The request body must not be compressed", 415, Accept_Encoding="identity")
+        length = head.content_length
+        if length is not None and length.isdigit() and int(length) > self.options.max_body:
             raise self._too_large()
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body", False):
-            chunks, size = [body], len(body)
-            while message.get("more_body", False) and size <= limit:
-                message = await receive()
-                chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
-            body = b"".join(chunks)
+
+    def _body(self, message: Message) -> bytes:
+        """The body that came in one message, as long as it is within the limit."""
         if message["type"] == "http.disconnect":
             raise Stopped("disconnect")
-        if len(body) > limit:
+        body: bytes = message.get("body", b"")
+        if len(body) > self.options.max_body:
             raise self._too_large()
         return body
+
+    async def _rest(self, message: Message, receive: Receive) -> bytes:
+        """The body that comes in several messages."""
+        chunks: list[bytes] = [message.get("body", b"")]
+        size = len(chunks[0])
+        while message.get("more_body", False) and size <= self.options.max_body:
+            message = await receive()
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+        return self._body({**message, "body": b"".join(chunks)})
+
+    def _from_url(self, scope: Scope) -> Parameters:
+        """The parameters of a request that has no body."""
+        if scope["method"] not in ("GET", "HEAD"):
+            raise bad_request("The method must be GET or POST", 405, Allow=ALLOW)
+        query_string: bytes = scope["query_string"]
+        if len(query_string) > self.options.max_body:
+            raise bad_request(f"The URL is longer than {self.options.max_body} bytes", 414)
+        return from_query_string(query_string)
 
     def _too_slow(self) -> RequestError:
         return bad_request(f"The request did not arrive within {self.options.timeout:g} s", 408, Connection="close")
@@ -234,7 +244,8 @@ class GraphQLEndpoint:
         headers.append(VARY if not self.options.allowed_origins else VARY_ORIGIN)
         if scope["method"] != "POST" or status != 200:
             headers.append(NO_STORE)
-        headers += [(name.lower().encode(), value.encode()) for name, value in extra.items()]
+        if extra:
+            headers += [(name.lower().encode(), value.encode()) for name, value in extra.items()]
         if head.origin is not None:
             headers += self._cors(head.origin)
         minimum = self.options.gzip_minimum

@@ -245,7 +245,7 @@ class Socket:
         self._initialised = True
         self.params = payload
         try:
-            async with self.service.host.context(self.connection, payload):
+            async with self.service.context(self.connection, payload):
                 pass  # whoever may enter may connect
         except RequestError as error:
             raise Closing(TRY_LATER if code_of(error) == "UNAVAILABLE" else FORBIDDEN, error.message) from None
@@ -331,7 +331,7 @@ class Socket:
             try:
                 async with (
                     asyncio.timeout(limit),
-                    self.service.host.context(self.connection, self.params) as context,
+                    self.service.context(self.connection, self.params) as context,
                 ):
                     balance = await self.service.pay(prepared, context)
                     yield context

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,6 +40,12 @@ class Context:
 
     def __init__(self, state: State, connection: HTTPConnection, params: Mapping[str, Any] | None) -> None:
         self.state, self.connection, self.params = state, connection, params
+
+    async def enter(self) -> None:
+        self.state.contexts += 1
+
+    async def leave(self) -> None:
+        self.state.open -= 1
 
 
 Info = strawberry.Info[Context, None]
@@ -221,16 +226,11 @@ class Application:
         self.state.reported.append(cause)
         return f"bug-{len(self.state.reported)}"
 
-    @asynccontextmanager
-    async def context(self, connection: HTTPConnection, params: Mapping[str, Any] | None) -> AsyncIterator[Context]:
+    def context(self, connection: HTTPConnection, params: Mapping[str, Any] | None) -> Context:
         if self.refuse is not None:
             raise self.refuse
-        self.state.contexts += 1
         self.state.open += 1
-        try:
-            yield Context(self.state, connection, params)
-        finally:
-            self.state.open -= 1
+        return Context(self.state, connection, params)
 
     def budget_key(self, context: Context) -> str | None:
         return context.connection.headers.get("x-viewer", "ada")

@@ -1,10 +1,12 @@
 """The operations that the tests of the API send, named once: they are also the corpus for comparing executors."""
 
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.requests import HTTPConnection
 
-from graph.context import OperationContext
+from graph.context import Context, Services
 from graph.execution.errors import RequestError
 from persistence.viewer import Viewer
 from tests.conftest import Account, Api
@@ -82,10 +84,25 @@ def connection(secret: str | None = None, address: str = "127.0.0.1") -> HTTPCon
     return HTTPConnection({"type": "http", "headers": headers, "client": (address, 1)})
 
 
+@asynccontextmanager
+async def entered(
+    services: Services, connection: HTTPConnection | None = None, params: Mapping[str, Any] | None = None
+) -> AsyncIterator[Context]:
+    """The context of one operation, as the endpoint enters and leaves it."""
+    context = Context(services, connection, params)
+    try:
+        if (entering := context.enter()) is not None:
+            await entering
+        yield context
+    finally:
+        if (leaving := context.leave()) is not None:
+            await leaving
+
+
 async def holder(api: Api, secret: str) -> Viewer | None:
     """Who holds a secret now, or None where it is refused."""
     try:
-        async with OperationContext(api.services, connection(secret), None) as context:
+        async with entered(api.services, connection(secret)) as context:
             return context.viewer
     except RequestError as error:
         if (error.code, error.status) != ("UNAUTHENTICATED", 401):

@@ -11,12 +11,22 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from graph.context import Context
 from persistence import throttle
 from persistence.models import Role, Scope
 from persistence.passwords import Passwords
 from tests.conftest import PASSWORD, Account, Api
-from tests.graph.operations import DOCUMENTS, bearer, connection, done, holder, new_task, problems, refused, write
+from tests.graph.operations import (
+    DOCUMENTS,
+    bearer,
+    connection,
+    done,
+    entered,
+    holder,
+    new_task,
+    problems,
+    refused,
+    write,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick_hashes", "no_attempts")]
 
@@ -33,13 +43,10 @@ async def signed_up(api: Api, **given: Any) -> Any:
 
 async def sign_in_from(api: Api, origin: str, email: str, password: str) -> Any:
     """The payload of a sign-in from an address of origin."""
-    context = Context(api.services, connection(address=origin))
     document = api.engine.documents.get(DOCUMENTS["signIn"])
     given = {"input": {"email": email, "password": password}}
-    try:
+    async with entered(api.services, connection(address=origin)) as context:
         result = await api.engine.execute(document.operation(None), given, context)
-    finally:
-        await context.close()
     assert result.errors == []
     return result.data["signIn"]
 

@@ -20,7 +20,7 @@ from persistence.changes import OWNER
 from persistence.models import Role, Scope
 from persistence.viewer import Viewer
 from tests.conftest import Account, Api
-from tests.graph.operations import done, new_task
+from tests.graph.operations import done, entered, new_task
 from tests.graph.samples import (
     SCHEMA,
     Place,
@@ -250,10 +250,9 @@ async def first_result(api: Api, viewer: Viewer | None, document: str) -> Result
 
     @asynccontextmanager
     async def context() -> AsyncIterator[Context]:
-        made = Context(api.services)
-        made.viewer = viewer
-        yield made
-        await made.close()
+        async with entered(api.services) as made:
+            made.viewer = viewer
+            yield made
 
     results = api.engine.subscribe(api.engine.documents.get(document).operation(None), {}, context)
     async with aclosing(results) as results:  # type: ignore[type-var]  # an async generator

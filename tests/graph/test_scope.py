@@ -14,7 +14,7 @@ from graph.loaders import Loader, Loaders
 from persistence import pool, readers
 from persistence.engine import create_engine
 from tests.conftest import Account, Api
-from tests.graph.operations import new_task
+from tests.graph.operations import entered, new_task
 
 pytestmark = pytest.mark.anyio
 
@@ -57,14 +57,13 @@ async def test_the_session_is_given_back_when_an_operation_is_cancelled(api: Api
     document = api.engine.documents.get("{ viewer { tasks { nodes { owner { name } } } } }")
     settings = api.services.settings
     for _ in range(2 * (settings.pool_size + settings.pool_overflow)):
-        context = Context(api.services)
-        context.viewer = account.viewer
-        running = asyncio.create_task(api.engine.execute(document.operation(None), {}, context))
-        await asyncio.sleep(0.001)
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-        await context.close()
+        async with entered(api.services) as context:
+            context.viewer = account.viewer
+            running = asyncio.create_task(api.engine.execute(document.operation(None), {}, context))
+            await asyncio.sleep(0.001)
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
 
     await asyncio.gather(*(api("{ viewer { id } }", account) for _ in range(20)))
 
