@@ -51,6 +51,8 @@ def configure(settings: Settings) -> None:
         logger = logging.getLogger(theirs)
         logger.handlers.clear()
         logger.propagate = True
+    # It asks for every request whether anybody could want its line, and the operations have lines of their own.
+    logging.getLogger("uvicorn.access").propagate = False
     for noisy in ("asyncio", "uvicorn.error", "persistence.pool"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
@@ -84,10 +86,14 @@ def report(error: GraphQLError, cause: BaseException) -> str:
     return id
 
 
+def operations_are_logged() -> bool:
+    """Whether a line for each operation is wanted, as `configure` was told."""
+    enabled: bool = log.is_enabled_for(logging.INFO)
+    return enabled
+
+
 def operation(context: Context | None, record: OperationRecord) -> None:
     """Log an operation that is over."""
-    if not log.is_enabled_for(logging.INFO):
-        return
     line: dict[str, Any] = {
         "name": record.name,
         "kind": record.kind,

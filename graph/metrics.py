@@ -5,6 +5,7 @@ several workers, all of them write into files in PROMETHEUS_MULTIPROC_DIR and wh
 """
 
 import os
+from bisect import bisect_left
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ class Series:
         "duration",
         "new",
         "new_bytes",
+        "new_durations",
         "new_rows",
+        "new_seconds",
         "new_statements",
         "operations",
         "rows",
@@ -52,6 +55,7 @@ class Series:
             metric.labels(kind) for metric in (metrics.answered, metrics.statements, metrics.rows)
         )
         self.new = self.new_bytes = self.new_statements = self.new_rows = 0
+        self.new_seconds, self.new_durations = 0.0, [0] * (len(SECONDS) + 1)
 
     def settle(self) -> None:
         """Tell the counters what was counted since."""
@@ -59,7 +63,12 @@ class Series:
         self.answered.inc(self.new_bytes)
         self.statements.inc(self.new_statements)
         self.rows.inc(self.new_rows)
+        if self.duration is not None:
+            self.duration._sum.inc(self.new_seconds)  # what `observe` does for each value
+            for bucket, count in zip(self.duration._buckets, self.new_durations, strict=True):
+                bucket.inc(count)
         self.new = self.new_bytes = self.new_statements = self.new_rows = 0
+        self.new_seconds, self.new_durations = 0.0, [0] * (len(SECONDS) + 1)
 
 
 class Metrics:
@@ -118,8 +127,8 @@ class Metrics:
             series = self._new_series(key)
         series.new += 1
         series.new_bytes += record.bytes
-        if series.duration is not None:
-            series.duration.observe(record.duration)
+        series.new_seconds += record.duration
+        series.new_durations[bisect_left(SECONDS, record.duration)] += 1
         if context is not None:
             series.new_statements += context.session.statements
             series.new_rows += context.session.rows

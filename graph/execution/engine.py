@@ -3,10 +3,10 @@
 Documents.get(text) -> Document.operation(name) -> Engine.execute(operation, variables, context) -> Engine.encode
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import strawberry
 from graphql import ExecutionResult, GraphQLError, Undefined, located_error
@@ -64,17 +64,17 @@ class Engine:
         self._classify, self._report = classify, report
         self._facts = Facts(self._schema, native=compiled)
 
-    async def execute(
+    def execute(
         self, operation: Operation, variables: Mapping[str, Any] | None, context: Any, root: Any = None
-    ) -> Result:
+    ) -> Coroutine[Any, Any, Result]:
         """Run a query or mutation (or one already received event of a subscription, as `root`).
 
         `context.operation` is set to the operation when the context takes attributes. Only cancellation is raised.
         """
         values = self._coerced(operation, variables)
         if isinstance(values, list):
-            return Result(errors=values)
-        return await self._run(self._executor(operation, values, context, root))
+            return self._refused(values)
+        return self._run(self._executor(operation, values, context, root))
 
     async def subscribe(
         self,
@@ -180,20 +180,23 @@ class Engine:
         )
         if isinstance(executor, CompiledExecutor):
             executor.facts, executor.memo = self._facts, operation.memo
-            operation.memo[self] = executor.again(None, None, NO_VARIABLES)
+            operation.memo[self] = executor.prototype()
         return executor
+
+    async def _refused(self, errors: list[GraphQLError]) -> Result:
+        return Result(errors=errors)
 
     async def _run(self, executor: Executor[Any], serially: bool | None = None) -> Result:
         try:
             outcome: Any = executor.execute_operation(serially)
-            if optimized_is_awaitable(outcome):
-                outcome = await cast("Awaitable[ExecutionResult]", outcome)
+            if type(outcome) is not ExecutionResult:
+                outcome = await outcome
         except Exception as error:  # a bug of the executor itself; resolvers' errors are part of the outcome
             return Result(None, self._presentable([located_error(error)]))
         finally:
             if isinstance(executor, CompiledExecutor):
                 executor.release()
-        return Result(outcome.data, self._presentable(outcome.errors), {})
+        return Result(outcome.data, self._presentable(outcome.errors) if outcome.errors else [])
 
     def _presentable(self, errors: list[GraphQLError] | None) -> list[GraphQLError]:
-        return [presentable(error, self._classify, self._report) for error in errors] if errors else []
+        return [presentable(error, self._classify, self._report) for error in errors or ()]

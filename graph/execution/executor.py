@@ -92,6 +92,20 @@ class Conditions:
                 self.names += [value.name.value for value in values if isinstance(value, VariableNode)]
 
 
+class WhenNeeded:
+    """An attribute that is made when it is first asked for: what most operations never need."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self.make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, executor: Any, owner: type) -> Any:
+        value = executor.__dict__[self.name] = self.make(executor)
+        return value
+
+
 class CompiledExecution(Executor[Any]):
     """Mixin for an executor class; `facts` and `memo` are set by who has them ready."""
 
@@ -99,24 +113,31 @@ class CompiledExecution(Executor[Any]):
     memo: dict[Any, Any] | None = None
     pending: dict[Any, list[Entry]]
 
+    # What graphql-core's constructor makes for one run of the operation.
+    collected_errors: Any = WhenNeeded(lambda _: CollectedErrors())
+    pending_incremental_futures: Any = WhenNeeded(lambda _: set())
+    background_futures: Any = WhenNeeded(lambda _: set())
+    _relevant_sub_fields: Any = WhenNeeded(lambda _: {})
+    _stream_usages: Any = WhenNeeded(lambda _: RefMap())
+    async_helpers: Any = WhenNeeded(
+        lambda executor: GraphQLResolveInfoHelpers(gather=executor.gather_async_work, track=executor.track_async_work)
+    )
+
+    def prototype(self) -> Self:
+        """What executors of the same operation for other requests are made of (`again`)."""
+        other = object.__new__(type(self))
+        own = {name for name, value in vars(CompiledExecution).items() if isinstance(value, WhenNeeded)}
+        other.__dict__ = {name: value for name, value in self.__dict__.items() if name not in own}
+        return other
+
     def again(self, root: Any, context: Any, values: VariableValues) -> Self:
-        """An executor of the same operation for another request, before either has run.
+        """An executor of the same operation for another request, from its prototype.
 
         graphql-core's constructor takes 5 us, most of it to look at the operation once more.
         """
         other = object.__new__(type(self))
-        other.__dict__ = {
-            **self.__dict__,
-            "root_value": root,
-            "context_value": context,
-            "variable_values": values,
-            "collected_errors": CollectedErrors(),
-            "pending_incremental_futures": set(),
-            "background_futures": set(),
-            "_relevant_sub_fields": {},
-            "_stream_usages": RefMap(),
-        }
-        other.async_helpers = GraphQLResolveInfoHelpers(gather=other.gather_async_work, track=other.track_async_work)
+        other.__dict__ = known = self.__dict__.copy()
+        known["root_value"], known["context_value"], known["variable_values"] = root, context, values
         return other
 
     def release(self) -> None:
@@ -165,11 +186,23 @@ class CompiledExecution(Executor[Any]):
         if result is not PENDING:
             data[field.key] = result
 
-    async def finish_later(self, data: dict[str, Any] | None, fields: Any) -> ExecutionResult:
+    async def finish_later(self, data: dict[str, Any] | None, fields: Any) -> Any:
         """Wait for what is pending, then run the remaining fields of a mutation one by one."""
         try:
             if (entry := self.single()) is not None:
-                await self.complete_single(entry)
+                # An operation of one field needs nothing that keeps track of what is awaited.
+                awaitable, position, info, path, site, box, key = entry
+                try:
+                    value = await awaitable
+                    if position.at is not None:
+                        value = position.at(self, value, info, path, site, box, key)
+                    if value is not PENDING:
+                        box[key] = value
+                except Exception as error:
+                    if self.pending:
+                        self.abandon(path)
+                    self.handle_field_error(error, position.return_type, position.details, path)
+                    box[key] = None
             if self.pending:
                 await Waiting(self).finish()
             for field in fields:
@@ -180,7 +213,14 @@ class CompiledExecution(Executor[Any]):
             self.abandon(None)
             self.collected_errors.add(error, None)
             data = None
-        return cast("ExecutionResult", self.build_response(data))
+        return self.build_response(data)
+
+    def build_response(self, data: dict[str, Any] | None) -> Any:
+        """The result. Without hooks, which are not compiled, there is nothing to tell anybody."""
+        if self.hooks is not None:
+            return super().build_response(data)
+        errors = self.__dict__.get("collected_errors")
+        return ExecutionResult(data, errors.errors or None if errors is not None else None)
 
     def single(self) -> Entry | None:
         """The only thing to wait for, if it is one and a null in its place would not spread to another place."""
@@ -192,24 +232,11 @@ class CompiledExecution(Executor[Any]):
         self.pending = {}
         return entries[0]
 
-    async def complete_single(self, entry: Entry) -> None:
-        """The short way for an operation of one field, which needs nothing that keeps track of what is awaited."""
-        awaitable, position, info, path, site, box, key = entry
-        try:
-            value = await awaitable
-            if position.at is not None:
-                value = position.at(self, value, info, path, site, box, key)
-            if value is not PENDING:
-                box[key] = value
-        except Exception as error:
-            if self.pending:
-                self.abandon(path)
-            self.handle_field_error(error, position.return_type, position.details, path)
-            box[key] = None
-
     # The plan of the operation
 
     def plan(self) -> ObjectPlan | None:
+        if self.memo is not None and (only := self.memo.get("plan")) is not None:
+            return cast("ObjectPlan", only)
         if (
             self.abort_signal is not None
             or self.hooks is not None
@@ -235,6 +262,8 @@ class CompiledExecution(Executor[Any]):
         if len(plans) >= MAX_PLANS:
             del plans[next(iter(plans))]
         plans[key] = plan
+        if not conditions.names:
+            memo["plan"] = plan  # whatever the variables are
         return plan
 
     def compile(self, conditions: Sequence[str]) -> ObjectPlan | None:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import nodes, tasks
-from persistence.lookups import AT_MOST, AT_ONCE, LOOK_AFTER, Lookup
+from persistence.lookups import AT_MOST, AT_ONCE, LOOK_AFTER, PATIENCE, Lookup
 from persistence.models import Task
 from persistence.reading import Statement
 from persistence.session import Session
@@ -69,16 +69,34 @@ async def test_who_asks_together_shares_a_statement_and_gets_the_own_row() -> No
     assert table.rows == 5
 
 
-async def test_who_comes_while_statements_run_shares_the_next_one() -> None:
-    table, ids = Table(), [uuid4() for _ in range(AT_ONCE + 3)]
+async def test_who_comes_while_a_statement_runs_shares_the_next_one() -> None:
+    table, ids = Table(), [uuid4() for _ in range(4)]
     futures = []
     for id in ids:
         futures.append(table.find(id))
         await turns()
-    running = [list(statement) for statement in table.statements]
+    running = list(table.statements)
     table.gates[0].set_result(None)
     await turns()
-    for gate in table.gates[1:]:
+    table.gates[1].set_result(None)
+
+    found = await asyncio.gather(*futures)
+
+    assert running == [ids[:1]]
+    assert table.statements == [ids[:1], ids[1:]]
+    assert [row.id for row in found] == ids
+
+
+async def test_nobody_waits_long_for_a_statement_that_takes_long() -> None:
+    table, ids = Table(), [uuid4() for _ in range(AT_ONCE + 3)]
+    futures = []
+    for id in ids:
+        futures.append(table.find(id))
+        await asyncio.sleep(4 * PATIENCE)
+    running = list(table.statements)
+    table.gates[1].set_result(None)
+    await turns()
+    for gate in (*table.gates[:1], *table.gates[2:]):
         gate.set_result(None)
 
     found = await asyncio.gather(*futures)
