@@ -26,8 +26,6 @@ from graph.execution.errors import (
 from graph.execution.executor import CompiledExecutor, PlainExecutor
 from graph.execution.variables import coerced
 
-NO_VARIABLES = VariableValues({}, {})
-
 
 @dataclass(slots=True)
 class Result:

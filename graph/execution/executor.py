@@ -128,6 +128,7 @@ class CompiledExecution(Executor[Any]):
         other = object.__new__(type(self))
         own = {name for name, value in vars(CompiledExecution).items() if isinstance(value, WhenNeeded)}
         other.__dict__ = {name: value for name, value in self.__dict__.items() if name not in own}
+        other.root_value, other.context_value, other.variable_values = None, None, VariableValues({}, {})
         return other
 
     def again(self, root: Any, context: Any, values: VariableValues) -> Self:
@@ -175,7 +176,7 @@ class CompiledExecution(Executor[Any]):
             self.abandon(None)
             self.collected_errors.add(error, None)
             data = None
-        return self.build_response(data)
+        return self.result(data)
 
     def run_root(self, field: Field, data: Any) -> None:
         if field.constant is not None:
@@ -186,7 +187,7 @@ class CompiledExecution(Executor[Any]):
         if result is not PENDING:
             data[field.key] = result
 
-    async def finish_later(self, data: dict[str, Any] | None, fields: Any) -> Any:
+    async def finish_later(self, data: dict[str, Any] | None, fields: Any) -> ExecutionResult:
         """Wait for what is pending, then run the remaining fields of a mutation one by one."""
         try:
             if (entry := self.single()) is not None:
@@ -213,14 +214,12 @@ class CompiledExecution(Executor[Any]):
             self.abandon(None)
             self.collected_errors.add(error, None)
             data = None
-        return self.build_response(data)
+        return self.result(data)
 
-    def build_response(self, data: dict[str, Any] | None) -> Any:
-        """The result. Without hooks, which are not compiled, there is nothing to tell anybody."""
-        if self.hooks is not None:
-            return super().build_response(data)
-        errors = self.__dict__.get("collected_errors")
-        return ExecutionResult(data, errors.errors or None if errors is not None else None)
+    def result(self, data: dict[str, Any] | None) -> ExecutionResult:
+        """What `build_response` makes of it, without hooks and incremental delivery, which are not compiled."""
+        collected = self.__dict__.get("collected_errors")
+        return ExecutionResult(data, collected.errors or None if collected is not None else None)
 
     def single(self) -> Entry | None:
         """The only thing to wait for, if it is one and a null in its place would not spread to another place."""
