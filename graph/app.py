@@ -53,8 +53,8 @@ class TaskstoreHost:
         self.services, self.metrics, self.demo_accounts = services, metrics, demo_accounts
         self._logs = logs.operations_are_logged()  # asking costs 1 us
 
-    def context(self, connection: HTTPConnection, params: Mapping[str, Any] | None) -> Context:
-        return Context(self.services, connection, params)
+    def context(self, scope: Scope, params: Mapping[str, Any] | None) -> Context:
+        return Context(self.services, scope, params)
 
     def budget_key(self, context: Context) -> str | None:
         return context.viewer.name if context.viewer else f"address {context.address}"

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, bindparam, column, func, select, true
+from sqlalchemy import ARRAY, ColumnElement, ScalarSelect, Uuid, and_, bindparam, column, func, select, true
 
 from persistence.changes import OWNER
 from persistence.models import Base
@@ -13,10 +13,21 @@ from persistence.reading import Statement, reader, selection, view_class
 from persistence.session import Session
 from persistence.viewer import Viewer
 
+T = TypeVar("T")
+
 
 def visible(model: type[Base], *, is_admin: bool) -> ColumnElement[bool]:
     """The rows of a table that the viewer (`viewer` of the values) may see."""
     return true() if is_admin else OWNER[model] == bindparam("viewer", type_=Uuid())
+
+
+def unseen(value: ColumnElement[T]) -> ScalarSelect[T]:
+    """An array that the planner does not look into.
+
+    It would find that a plan for one id is cheaper than one for ten, and plan anew each time, which takes 100 us where
+    the rest takes 60 (PostgreSQL 18 documentation, PREPARE, "Notes": custom and generic plans).
+    """
+    return select(value).scalar_subquery()
 
 
 @lru_cache(1_024)
@@ -25,7 +36,7 @@ def visible_by_id(model: type[Base], columns: frozenset[str], is_admin: bool) ->
     table = model.__table__
     selected, source = selection(model, columns)
     asked = (
-        func.unnest(bindparam("ids", type_=ARRAY(Uuid())), bindparam("viewers", type_=ARRAY(Uuid())))
+        func.unnest(unseen(bindparam("ids", type_=ARRAY(Uuid()))), unseen(bindparam("viewers", type_=ARRAY(Uuid()))))
         .table_valued(column("id", Uuid()), column("viewer", Uuid()), with_ordinality="place", name="asked")
         .render_derived()
     )

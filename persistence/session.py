@@ -60,7 +60,7 @@ class Session(AsyncSession):
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._turn = asyncio.Lock()
+        self._turn: asyncio.Lock | None = None
         self._readers = readers_of(engine)
         self._actor_id: UUID | None = None
         self._fetches = 0
@@ -96,6 +96,11 @@ class Session(AsyncSession):
         if "_proxied" in self.__dict__:
             self.info["actor_id"] = value
 
+    def _one_at_a_time(self) -> asyncio.Lock:
+        if self._turn is None:
+            self._turn = asyncio.Lock()
+        return self._turn
+
     async def fetch(self, statement: Statement[Row], values: Mapping[str, Any]) -> list[Row]:
         """The rows of a read; inside a transaction, the read sees its writes.
 
@@ -103,7 +108,7 @@ class Session(AsyncSession):
         no BEGIN. A connection that broke since its last use is replaced once.
         """
         arguments = statement.arguments(values)
-        async with self._turn:
+        async with self._one_at_a_time():
             self._fetches += 1
             if self.in_transaction():
                 await self.flush()
@@ -137,7 +142,7 @@ class Session(AsyncSession):
         Never tried again. Raises the driver's errors, and `ConnectionError` when the connection broke: then
         the statement may have been carried out or not.
         """
-        async with self._turn:
+        async with self._one_at_a_time():
             self._fetches += 1
             rows = await self._readers.write(statement, statement.arguments(values))
             self.rows += len(rows)

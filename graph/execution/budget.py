@@ -81,8 +81,10 @@ class MemoryBudget:
         """See `Budget`."""
         now = self._clock()
         held, counted = self._buckets.get(key, (float(self.capacity), now))
-        # A clock that was set back must not take points away.
-        held = min(float(self.capacity), held + max(0.0, now - counted) * self.refill)
+        if now > counted:  # a clock that was set back must not take points away
+            held += (now - counted) * self.refill
+            if held > self.capacity:
+                held = float(self.capacity)
         if points > held:
             return refused(points, held, now, self.capacity, self.refill)
         held -= points

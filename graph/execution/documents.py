@@ -39,11 +39,22 @@ class Operation:
     as the document is cached. Whoever writes to it keeps it bounded.
     """
 
-    __slots__ = ("definition", "document", "fragment_details", "fragments", "kind", "memo", "name", "variables")
+    __slots__ = (
+        "definition",
+        "document",
+        "fragment_details",
+        "fragments",
+        "kind",
+        "kind_name",
+        "memo",
+        "name",
+        "variables",
+    )
 
     def __init__(self, definition: OperationDefinitionNode, document: "Document") -> None:
         self.definition, self.document = definition, document
         self.kind: OperationType = definition.operation
+        self.kind_name: str = definition.operation.value
         self.name: str | None = definition.name.value if definition.name else None
         self.fragments: dict[str, FragmentDefinitionNode] = document.fragments
         self.fragment_details: dict[str, FragmentDetails] = document.fragment_details

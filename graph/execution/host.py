@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from graph.execution.budget import Budget
 from graph.execution.cost import Costs
@@ -51,8 +52,8 @@ class HostContext(Protocol):
 class Host(Protocol):
     """What the application supplies."""
 
-    def context(self, connection: HTTPConnection, params: Mapping[str, Any] | None) -> HostContext:
-        """A new context. `params` are the payload of `connection_init` on a WebSocket."""
+    def context(self, scope: Scope, params: Mapping[str, Any] | None) -> HostContext:
+        """A new context for a request or WebSocket (`scope` of ASGI), whose `connection_init` had this payload."""
         ...
 
     def budget_key(self, context: Any) -> str | None:

@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import Any
 
 from graphql import OperationType
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from graph.execution.engine import Engine, Result
@@ -71,28 +71,19 @@ class Head:
     )
 
     def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
-        self.accept: bytes | None = None
-        self.accept_encoding: bytes | None = None
-        self.content_encoding: bytes | None = None
-        self.content_length: bytes | None = None
-        self.content_type: bytes | None = None
-        self.origin: bytes | None = None
-        self.request_id: bytes | None = None
-        for name, value in headers:
-            if name == b"accept":
-                self.accept = value if self.accept is None else self.accept + b", " + value
-            elif name == b"content-type":
-                self.content_type = value if self.content_type is None else self.content_type + b", " + value
-            elif name == b"content-length":
-                self.content_length = value
-            elif name == b"accept-encoding":
-                self.accept_encoding = value
-            elif name == b"origin":
-                self.origin = value
-            elif name == b"x-request-id":
-                self.request_id = value
-            elif name == b"content-encoding":
-                self.content_encoding = value
+        values = dict(headers)
+        if len(values) < len(headers):  # a list that is spread over several lines is one list (RFC 9110, section 5.3)
+            for repeated in (b"accept", b"content-type"):
+                if repeated in values:
+                    values[repeated] = b", ".join(value for name, value in headers if name == repeated)
+        get = values.get
+        self.accept = get(b"accept")
+        self.accept_encoding = get(b"accept-encoding")
+        self.content_encoding = get(b"content-encoding")
+        self.content_length = get(b"content-length")
+        self.content_type = get(b"content-type")
+        self.origin = get(b"origin")
+        self.request_id = get(b"x-request-id")
 
 
 class GraphQLEndpoint:
@@ -154,7 +145,7 @@ class GraphQLEndpoint:
                     raise bad_request("Mutations must be sent by POST", 405, Allow="POST")
                 if kind is OperationType.SUBSCRIPTION:
                     raise bad_request("Subscriptions must be sent over a WebSocket (graphql-transport-ws)", 422)
-                result, context = await self.service.execute(prepared, HTTPConnection(scope), None, record)
+                result, context = await self.service.execute(prepared, scope, None, record)
         except Refused as refused:
             result = refused.result
         except RequestError as error:

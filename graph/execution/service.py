@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphql import GraphQLError, Undefined, located_error
-from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from graph.execution.budget import Balance, rate_limited
 from graph.execution.documents import Operation
@@ -81,7 +81,7 @@ class Service:
         if record.document_id is not None:
             persisted.add(record.document_id, text)
         operation = document.operation(parameters.operation_name or None)
-        record.name, record.kind = operation.name, operation.kind.value
+        record.name, record.kind = operation.name, operation.kind_name
         prepared = Prepared(operation, parameters.variables, None, record.document_id)
         if extensions:
             prepared.explain = _flag(extensions, "explainCost")
@@ -95,7 +95,7 @@ class Service:
     async def execute(
         self,
         prepared: Prepared,
-        connection: HTTPConnection,
+        scope: Scope,
         params: Mapping[str, Any] | None,
         record: OperationRecord,
     ) -> tuple[Result, Any]:
@@ -103,7 +103,7 @@ class Service:
         context = None
         try:
             # As `context` below does it, which takes 3 us longer.
-            new = self.host.context(connection, params)
+            new = self.host.context(scope, params)
             try:
                 if (entering := new.enter()) is not None:
                     await entering
@@ -127,9 +127,9 @@ class Service:
         return result, context
 
     @asynccontextmanager
-    async def context(self, connection: HTTPConnection, params: Mapping[str, Any] | None) -> AsyncIterator[Any]:
+    async def context(self, scope: Scope, params: Mapping[str, Any] | None) -> AsyncIterator[Any]:
         """A context that was entered, and is left in the end."""
-        context = self.host.context(connection, params)
+        context = self.host.context(scope, params)
         try:
             if (entering := context.enter()) is not None:
                 await entering

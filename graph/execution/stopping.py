@@ -21,31 +21,30 @@ class Stopped(Exception):
 class Watch:
     """Looks from time to time at all requests of a process that run. A timer for each would cost each 3 us."""
 
+    __slots__ = ("running", "ticking")
+
     def __init__(self) -> None:
-        self._running: dict[Stopping, None] = {}
-        self._ticking = False
+        self.running: dict[Stopping, None] = {}
+        """Those that were not looked at yet, in the order in which they began."""
+        self.ticking = False
 
-    def begin(self, request: "Stopping") -> None:
-        self._running[request] = None
-        if not self._ticking:
-            self._ticking = True
-            request.loop.call_later(LOOK_AFTER, self._look, request.loop)
-
-    def end(self, request: "Stopping") -> None:
-        self._running.pop(request, None)
+    def tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to look."""
+        self.ticking = True
+        loop.call_later(LOOK_AFTER, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look at each request once, when it has run for `LOOK_AFTER` and at most twice as long."""
         before = loop.time() - LOOK_AFTER
-        while self._running:
-            request = next(iter(self._running))
+        while self.running:
+            request = next(iter(self.running))
             if request.began > before:
                 break
-            del self._running[request]
+            del self.running[request]
             request.look()
-        self._ticking = bool(self._running)
-        if self._ticking:
-            loop.call_later(LOOK_AFTER, self._look, loop)
+        self.ticking = False
+        if self.running:
+            self.tick(loop)
 
 
 class Stopping:
@@ -80,17 +79,22 @@ class Stopping:
         self._timer: asyncio.TimerHandle | None = None
         self._reason: str | None = None
         self._reading, self._late = True, False
+        self._begin()
+
+    def _begin(self) -> None:
         self.began = self.loop.time()
-        self._deadline = self.began + timeout
+        self._deadline = self.began + self._timeout
+        self._watch.running[self] = None
+        if not self._watch.ticking:
+            self._watch.tick(self.loop)
 
     def __enter__(self) -> Self:
-        self._watch.begin(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._watch.end(self)
+        self._watch.running.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
         if self._watcher is not None:
@@ -105,9 +109,7 @@ class Stopping:
         if self._late:
             if self._timer is not None:
                 self._timer.cancel()
-            self.began = self.loop.time()
-            self._deadline = self.began + self._timeout
-            self._watch.begin(self)
+            self._begin()
 
     def look(self) -> None:
         """It has been running for a while: from here on somebody keeps an eye on it."""

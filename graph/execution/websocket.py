@@ -245,7 +245,7 @@ class Socket:
         self._initialised = True
         self.params = payload
         try:
-            async with self.service.context(self.connection, payload):
+            async with self.service.context(self.connection.scope, payload):
                 pass  # whoever may enter may connect
         except RequestError as error:
             raise Closing(TRY_LATER if code_of(error) == "UNAVAILABLE" else FORBIDDEN, error.message) from None
@@ -299,7 +299,7 @@ class Socket:
                 failed = await self._subscribe(identifier, prepared, record)
             else:
                 async with asyncio.timeout(self.options.timeout):
-                    result, context = await self.service.execute(prepared, self.connection, self.params, record)
+                    result, context = await self.service.execute(prepared, self.connection.scope, self.params, record)
                 failed = await self._next(identifier, result, record)
         except asyncio.CancelledError:
             record.stopped = "complete" if self._closing is None and not self._disconnected else "disconnect"
@@ -331,7 +331,7 @@ class Socket:
             try:
                 async with (
                     asyncio.timeout(limit),
-                    self.service.context(self.connection, self.params) as context,
+                    self.service.context(self.connection.scope, self.params) as context,
                 ):
                     balance = await self.service.pay(prepared, context)
                     yield context

@@ -9,6 +9,7 @@ import httpx
 import strawberry
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response
+from starlette.types import Scope
 
 from graph.execution.cost import Cost, Costs
 from graph.execution.documents import Documents
@@ -38,8 +39,8 @@ class Context:
 
     operation: Any = None
 
-    def __init__(self, state: State, connection: HTTPConnection, params: Mapping[str, Any] | None) -> None:
-        self.state, self.connection, self.params = state, connection, params
+    def __init__(self, state: State, scope: Scope, params: Mapping[str, Any] | None) -> None:
+        self.state, self.connection, self.params = state, HTTPConnection(scope), params
 
     async def enter(self) -> None:
         self.state.contexts += 1
@@ -226,11 +227,11 @@ class Application:
         self.state.reported.append(cause)
         return f"bug-{len(self.state.reported)}"
 
-    def context(self, connection: HTTPConnection, params: Mapping[str, Any] | None) -> Context:
+    def context(self, scope: Scope, params: Mapping[str, Any] | None) -> Context:
         if self.refuse is not None:
             raise self.refuse
         self.state.open += 1
-        return Context(self.state, connection, params)
+        return Context(self.state, scope, params)
 
     def budget_key(self, context: Context) -> str | None:
         return context.connection.headers.get("x-viewer", "ada")

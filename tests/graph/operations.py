@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from graph.context import Context, Services
 from graph.execution.errors import RequestError
@@ -78,18 +78,18 @@ async def refused(api: Api, query: str, account: Account | None = None, /, **var
     return (error.extensions or {})["code"]
 
 
-def connection(secret: str | None = None, address: str = "127.0.0.1") -> HTTPConnection:
+def http_scope(secret: str | None = None, address: str = "127.0.0.1") -> Scope:
     """A request as the endpoint sees it, with a bearer token."""
     headers = [] if secret is None else [(b"authorization", f"Bearer {secret}".encode())]
-    return HTTPConnection({"type": "http", "headers": headers, "client": (address, 1)})
+    return {"type": "http", "headers": headers, "client": (address, 1)}
 
 
 @asynccontextmanager
 async def entered(
-    services: Services, connection: HTTPConnection | None = None, params: Mapping[str, Any] | None = None
+    services: Services, request: Scope | None = None, params: Mapping[str, Any] | None = None
 ) -> AsyncIterator[Context]:
     """The context of one operation, as the endpoint enters and leaves it."""
-    context = Context(services, connection, params)
+    context = Context(services, request, params)
     try:
         if (entering := context.enter()) is not None:
             await entering
@@ -102,7 +102,7 @@ async def entered(
 async def holder(api: Api, secret: str) -> Viewer | None:
     """Who holds a secret now, or None where it is refused."""
     try:
-        async with entered(api.services, connection(secret)) as context:
+        async with entered(api.services, http_scope(secret)) as context:
             return context.viewer
     except RequestError as error:
         if (error.code, error.status) != ("UNAUTHENTICATED", 401):

@@ -18,10 +18,10 @@ from tests.conftest import PASSWORD, Account, Api
 from tests.graph.operations import (
     DOCUMENTS,
     bearer,
-    connection,
     done,
     entered,
     holder,
+    http_scope,
     new_task,
     problems,
     refused,
@@ -45,7 +45,7 @@ async def sign_in_from(api: Api, origin: str, email: str, password: str) -> Any:
     """The payload of a sign-in from an address of origin."""
     document = api.engine.documents.get(DOCUMENTS["signIn"])
     given = {"input": {"email": email, "password": password}}
-    async with entered(api.services, connection(address=origin)) as context:
+    async with entered(api.services, http_scope(address=origin)) as context:
         result = await api.engine.execute(document.operation(None), given, context)
     assert result.errors == []
     return result.data["signIn"]

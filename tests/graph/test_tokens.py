@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from starlette.requests import HTTPConnection
 
 from graph.execution.errors import RequestError
 from persistence.models import Role, Scope
 from persistence.viewer import Viewer
 from tests.conftest import PASSWORD, Account, Api
-from tests.graph.operations import bearer, connection, done, entered, holder, new_task, problems, refused, write
+from tests.graph.operations import bearer, done, entered, holder, http_scope, new_task, problems, refused, write
 
 pytestmark = pytest.mark.anyio
 
@@ -235,7 +234,7 @@ async def test_an_expired_token_says_so(api: Api, account: Account, engine: Asyn
 async def test_an_unknown_secret_is_refused(api: Api, secret: str) -> None:
     headers = [(b"authorization", b"Bearer " + secret.encode())]
     with pytest.raises(RequestError) as refusal:
-        async with entered(api.services, HTTPConnection({"type": "http", "headers": headers})):
+        async with entered(api.services, {"type": "http", "headers": headers}):
             raise AssertionError("entered")
 
     assert (refusal.value.code, refusal.value.status) == ("UNAUTHENTICATED", 401)
@@ -245,7 +244,7 @@ async def test_an_unknown_secret_is_refused(api: Api, secret: str) -> None:
 
 @pytest.mark.parametrize("header", ["Basic YTpi", "Bearer", "tsk_x", "Bearertsk_x"])
 async def test_another_scheme_is_refused(api: Api, header: str) -> None:
-    request = HTTPConnection({"type": "http", "headers": [(b"authorization", header.encode())]})
+    request = {"type": "http", "headers": [(b"authorization", header.encode())]}
     with pytest.raises(RequestError) as refusal:
         async with entered(api.services, request):
             raise AssertionError("entered")
@@ -255,20 +254,20 @@ async def test_another_scheme_is_refused(api: Api, header: str) -> None:
 
 async def test_the_scheme_has_no_case_and_space_around_the_token_is_ignored(api: Api, account: Account) -> None:
     header = f"bEARER  {account.secret} ".encode()
-    request = HTTPConnection({"type": "http", "headers": [(b"authorization", header)]})
+    request = {"type": "http", "headers": [(b"authorization", header)]}
     async with entered(api.services, request) as context:
         assert context.viewer == account.viewer
 
 
 async def test_nobody_is_a_viewer_without_a_token(api: Api) -> None:
-    async with entered(api.services, connection()) as context:
+    async with entered(api.services, http_scope()) as context:
         assert context.viewer is None
         assert context.session.statements == 0
 
 
 async def test_a_websocket_authenticates_with_its_parameters(api: Api, account: Account) -> None:
     params = {"Authorization": f"Bearer {account.secret}", "other": 5}
-    async with entered(api.services, connection(), params) as context:
+    async with entered(api.services, http_scope(), params) as context:
         assert context.viewer == account.viewer
 
 
