@@ -83,7 +83,7 @@ class Context:
         self.services, self._scope, self._params = services, scope, params
         self.session = Session(services.engine)
         self.viewer: Viewer | None = None
-        self.loaders = Loaders()
+        self._loaders: Loaders | None = None
         self.operation: Operation | None = None
         """The prepared operation, set by the engine."""
 
@@ -113,8 +113,16 @@ class Context:
 
     def leave(self) -> Awaitable[None] | None:
         """Give back what the operation held. What loaders keep refers to the context: it is let go by hand."""
-        self.loaders.clear()
+        if self._loaders is not None:
+            self._loaders.clear()
         return self.session.close() if self.session.in_transaction() else None
+
+    @property
+    def loaders(self) -> Loaders:
+        """The dataloaders of the operation."""
+        if self._loaders is None:
+            self._loaders = Loaders()
+        return self._loaders
 
     @property
     def memo(self) -> dict[Any, Any]:

@@ -169,7 +169,7 @@ class CompiledExecution(Executor[Any]):
                     if self.pending:
                         return self.finish_later(data, fields)
             else:
-                data = plan.execute(self, self.root_value, None, None)
+                data = plan.execute(self, self.root_value, None, None, plan.skeletons.get(None))
                 if self.pending:
                     return self.finish_later(data, ())
         except GraphQLError as error:
@@ -235,7 +235,7 @@ class CompiledExecution(Executor[Any]):
 
     def plan(self) -> ObjectPlan | None:
         if self.memo is not None and (only := self.memo.get("plan")) is not None:
-            return cast("ObjectPlan", only)
+            return only  # type: ignore[no-any-return]
         if (
             self.abort_signal is not None
             or self.hooks is not None

@@ -16,12 +16,9 @@ from graph.execution.cost import Costs
 from graph.execution.persisted import PersistedDocuments
 
 
-@dataclass(slots=True)
 class OperationRecord:
     """What is to be said of one operation when it is over, for the log and for metrics."""
 
-    transport: str  # "http" or "websocket"
-    request_id: str
     name: str | None = None
     kind: str | None = None  # "query", "mutation" or "subscription"; None when it was refused before that was known
     document_id: str | None = None
@@ -32,6 +29,10 @@ class OperationRecord:
     bytes: int = 0  # of the answer, before compression
     events: int | None = None  # of a subscription
     stopped: str | None = None  # "slow", "timeout", "disconnect" or "complete" when it did not end by itself
+
+    def __init__(self, transport: str, request_id: str) -> None:
+        """`transport` is "http" or "websocket". No dataclass: most of it stays as it is, for every request."""
+        self.transport, self.request_id = transport, request_id
 
 
 class HostContext(Protocol):

@@ -111,8 +111,10 @@ from graph.metrics import Metrics
 
 pool = SimpleNamespace(size=lambda: 5, checkedout=lambda: 2, checkedin=lambda: 1, _max_overflow=10, readers=None)
 metrics = Metrics(SimpleNamespace(pool=pool))
+record = OperationRecord("http", "id")
+record.kind, record.bytes, record.duration = "query", 10, 0.02
 for _ in range(int(sys.argv[1])):
-    metrics.observe(None, OperationRecord("http", "id", kind="query", bytes=10, duration=0.02))
+    metrics.observe(None, record)
 print(asyncio.run(metrics.answer(SimpleNamespace(headers={}))).body.decode())
 """
 
