@@ -8,8 +8,11 @@ A read holds a connection for one statement only: nothing is open between them, 
 """
 
 import time
+from asyncio import Future
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 from sqlalchemy import PoolProxiedConnection, exc
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -17,8 +20,8 @@ from sqlalchemy.util import greenlet_spawn
 from sqlalchemy.util.queue import Empty
 
 from persistence.failures import is_unreachable
-from persistence.lookups import Lookup
 from persistence.reading import Statement
+from persistence.sharing import Shared
 
 Row = TypeVar("Row")
 
@@ -29,7 +32,16 @@ FRESH_SECONDS = 0.5
 """After so long without use a connection goes back to the pool, which tests it before it is used again."""
 
 LOOKUPS = 1_000
-"""Shapes of lookups that are remembered."""
+"""Statements for lookups that are remembered."""
+
+Wanted = tuple[UUID, UUID, "Asker"]
+"""The id of a row, the viewer's, and who asks."""
+
+
+class Asker(Protocol):
+    """Who counts the rows that were got."""
+
+    rows: int
 
 
 class Reader:
@@ -54,7 +66,7 @@ class Readers:
     def __init__(self, engine: AsyncEngine, *, fresh: float) -> None:
         self._engine, self._fresh = engine, fresh
         self._idle: list[Reader] = []
-        self._lookups: dict[Statement[Any], Lookup] = {}
+        self._lookups: dict[Statement[Any], Shared[Wanted]] = {}
         pool: Any = engine.sync_engine.pool
         self._queue = pool._pool
         self._queue.on_wait = self.make_room
@@ -105,14 +117,23 @@ class Readers:
         self.give(reader)
         return rows
 
-    def lookup(self, statement: Statement[Any]) -> Lookup:
-        """Where rows of this shape are looked up by id."""
+    def find(self, statement: Statement[Row], wanted: Wanted) -> "Future[Row | None]":
+        """The row of a lookup (`persistence.session.Session.find`)."""
         lookup = self._lookups.get(statement)
         if lookup is None:
             if len(self._lookups) >= LOOKUPS:
                 self._lookups.clear()  # those that run go on by themselves
-            lookup = self._lookups[statement] = Lookup(self.read, statement)
-        return lookup
+            lookup = self._lookups[statement] = Shared(partial(self._look_up, statement))
+        return lookup.ask(wanted)
+
+    async def _look_up(self, statement: Statement[Any], wanted: list[Wanted]) -> list[Any]:
+        values = {"ids": [each[0] for each in wanted], "viewers": [each[1] for each in wanted]}
+        found: list[Any] = [None] * len(wanted)
+        for row in await self.read(statement, statement.arguments(values)):
+            place = row.place - 1
+            found[place] = row
+            wanted[place][2].rows += 1
+        return found
 
     async def take(self) -> Reader:
         """A connection for one statement. Raises `sqlalchemy.exc.TimeoutError` when none is free for too long."""

@@ -125,12 +125,12 @@ class Session(AsyncSession):
     def find(self, statement: Statement[Row], id: UUID, viewer: UUID) -> Awaitable[Row | None]:
         """The row with an id, as far as the viewer may see it, from a statement for lookups (`persistence.nodes`).
 
-        Outside a transaction the statement is shared with others who ask at the same time (`persistence.lookups`).
+        Outside a transaction the statement is shared with others who ask at the same time (`persistence.sharing`).
         """
         if self.in_transaction():
             return self._find(statement, id, viewer)
         self._fetches += 1
-        return self._readers.lookup(statement).find(id, viewer, self)
+        return self._readers.find(statement, (id, viewer, self))
 
     async def _find(self, statement: Statement[Row], id: UUID, viewer: UUID) -> Row | None:
         rows = await self.fetch(statement, {"ids": [id], "viewers": [viewer]})

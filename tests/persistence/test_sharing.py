@@ -1,53 +1,39 @@
-"""Lookups: who asks at the same time shares a statement, and nobody notices the others."""
+"""Shared statements: who asks at the same time is answered together, and nobody notices the others."""
 
 import asyncio
 import functools
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import nodes, tasks
-from persistence.lookups import AT_MOST, AT_ONCE, LOOK_AFTER, PATIENCE, Lookup
 from persistence.models import Task
-from persistence.reading import Statement
 from persistence.session import Session
+from persistence.sharing import AT_MOST, AT_ONCE, LOOK_AFTER, PATIENCE, Shared
 from tests.conftest import Account
 from tests.persistence.conftest import Write
 
 pytestmark = pytest.mark.anyio
 
-VIEWER = uuid4()
-IDS: Statement[Any] = nodes.visible_by_id(Task, frozenset({"id"}), False)
-
-
-class Row:
-    def __init__(self, id: UUID, place: int) -> None:
-        self.id, self.place = id, place
-
 
 class Table:
-    """A database of which a test says when it answers, and with what."""
+    """A database of which a test says when it answers."""
 
     def __init__(self) -> None:
-        self.statements: list[list[UUID]] = []
+        self.statements: list[list[int]] = []
         self.gates: list[asyncio.Future[None]] = []
-        self.missing: set[UUID] = set()
-        self.rows = 0
-        self.lookup = Lookup(self.read, IDS)
+        self.shared: Shared[int] = Shared(self.run)
 
-    async def read(self, statement: Statement[Any], arguments: list[Any]) -> list[Row]:
-        ids, viewers = arguments
-        assert len(viewers) == len(ids)
-        self.statements.append(ids)
+    async def run(self, asked: list[int]) -> list[str]:
+        self.statements.append(asked)
         self.gates.append(asyncio.get_running_loop().create_future())
         await self.gates[-1]
-        # A join gives rows in any order.
-        return [Row(id, n) for n, id in reversed(list(enumerate(ids, 1))) if id not in self.missing]
+        return [f"row {n}" for n in asked]
 
-    def find(self, id: UUID) -> "asyncio.Future[Any]":
-        return self.lookup.find(id, VIEWER, self)
+    def ask(self, n: int, *apart: str) -> "asyncio.Future[Any]":
+        return self.shared.ask(n, frozenset(apart))
 
 
 async def turns(count: int = 5) -> None:
@@ -55,60 +41,50 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-async def test_who_asks_together_shares_a_statement_and_gets_the_own_row() -> None:
-    table, ids = Table(), [uuid4() for _ in range(5)]
-    table.missing = {ids[3]}
-    futures = [table.find(id) for id in [*ids, ids[0]]]
+async def test_who_asks_together_shares_a_statement_and_gets_the_own_answer() -> None:
+    table = Table()
+    futures = [table.ask(n) for n in (1, 2, 3, 1)]
     await turns()
     table.gates[0].set_result(None)
 
-    found = await asyncio.gather(*futures)
-
-    assert [row and row.id for row in found] == [ids[0], ids[1], ids[2], None, ids[4], ids[0]]
-    assert table.statements == [[*ids, ids[0]]]
-    assert table.rows == 5
+    assert await asyncio.gather(*futures) == ["row 1", "row 2", "row 3", "row 1"]
+    assert table.statements == [[1, 2, 3, 1]]
 
 
 async def test_who_comes_while_a_statement_runs_shares_the_next_one() -> None:
-    table, ids = Table(), [uuid4() for _ in range(4)]
-    futures = []
-    for id in ids:
-        futures.append(table.find(id))
+    table, futures = Table(), []
+    for n in range(4):
+        futures.append(table.ask(n))
         await turns()
     running = list(table.statements)
     table.gates[0].set_result(None)
     await turns()
     table.gates[1].set_result(None)
+    await asyncio.gather(*futures)
 
-    found = await asyncio.gather(*futures)
-
-    assert running == [ids[:1]]
-    assert table.statements == [ids[:1], ids[1:]]
-    assert [row.id for row in found] == ids
+    assert running == [[0]]
+    assert table.statements == [[0], [1, 2, 3]]
 
 
 async def test_nobody_waits_long_for_a_statement_that_takes_long() -> None:
-    table, ids = Table(), [uuid4() for _ in range(AT_ONCE + 3)]
-    futures = []
-    for id in ids:
-        futures.append(table.find(id))
+    table, futures = Table(), []
+    for n in range(AT_ONCE + 3):
+        futures.append(table.ask(n))
         await asyncio.sleep(4 * PATIENCE)
     running = list(table.statements)
     table.gates[1].set_result(None)
     await turns()
     for gate in (*table.gates[:1], *table.gates[2:]):
         gate.set_result(None)
+    await asyncio.gather(*futures)
 
-    found = await asyncio.gather(*futures)
-
-    assert running == [[id] for id in ids[:AT_ONCE]]
-    assert table.statements == [*running, ids[AT_ONCE:]]
-    assert [row.id for row in found] == ids
+    assert running == [[n] for n in range(AT_ONCE)]
+    assert table.statements == [*running, list(range(AT_ONCE, AT_ONCE + 3))]
 
 
-async def test_a_statement_looks_up_no_more_than_it_may() -> None:
+async def test_no_more_share_a_statement_than_may() -> None:
     table = Table()
-    futures = [table.find(uuid4()) for _ in range(AT_MOST + 1)]
+    futures = [table.ask(n) for n in range(AT_MOST + 1)]
     await turns()
     table.gates[0].set_result(None)
     await turns()
@@ -118,23 +94,32 @@ async def test_a_statement_looks_up_no_more_than_it_may() -> None:
     assert [len(statement) for statement in table.statements] == [AT_MOST, 1]
 
 
+async def test_what_has_something_in_common_does_not_share() -> None:
+    table = Table()
+    futures = [table.ask(1, "a", "b"), table.ask(2, "b"), table.ask(3, "c"), table.ask(4, "c", "b"), table.ask(5)]
+    for gate in range(3):
+        await turns()
+        table.gates[gate].set_result(None)
+    await asyncio.gather(*futures)
+
+    assert table.statements == [[1, 3, 5], [2], [4]]
+
+
 async def test_who_goes_away_takes_nobody_along() -> None:
-    table, stays = Table(), uuid4()
-    early, late = table.find(uuid4()), table.find(uuid4())
-    staying = table.find(stays)
+    table = Table()
+    early, late, staying = table.ask(1), table.ask(2), table.ask(3)
     early.cancel()
     await turns()
     late.cancel()
     table.gates[0].set_result(None)
 
-    assert (await staying).id == stays
-    assert len(table.statements[0]) == 2  # who left before it started is not looked up
-    assert table.rows == 1
+    assert await staying == "row 3"
+    assert table.statements == [[2, 3]]  # who left before it started is not part of it
 
 
 async def test_a_statement_for_which_nobody_waits_any_more_is_cancelled() -> None:
     table = Table()
-    futures = [table.find(uuid4()) for _ in range(2)]
+    futures = [table.ask(n) for n in range(2)]
     await turns()
     futures[0].cancel()
     await asyncio.sleep(LOOK_AFTER * 1.5)
@@ -144,29 +129,29 @@ async def test_a_statement_for_which_nobody_waits_any_more_is_cancelled() -> Non
 
     assert kept
     assert table.gates[0].cancelled()
-    again = table.find(uuid4())
+    again = table.ask(3)
     await turns()
     table.gates[1].set_result(None)
-    assert (await again) is not None
+    assert await again == "row 3"
 
 
-async def test_an_error_is_told_to_everybody_and_the_next_lookup_starts_anew() -> None:
+async def test_an_error_is_told_to_everybody_and_the_next_statement_starts_anew() -> None:
     table = Table()
-    futures = [table.find(uuid4()) for _ in range(2)]
+    futures = [table.ask(n) for n in range(2)]
     await turns()
     table.gates[0].set_exception(TimeoutError("away"))
     errors = await asyncio.gather(*futures, return_exceptions=True)
-    again = table.find(uuid4())
+    again = table.ask(3)
     await turns()
     table.gates[1].set_result(None)
 
     assert [type(error) for error in errors] == [TimeoutError, TimeoutError]
-    assert (await again) is not None
+    assert await again == "row 3"
 
 
 async def test_a_cancelled_statement_leaves_nobody_waiting() -> None:
     table = Table()
-    future = table.find(uuid4())
+    future = table.ask(1)
     await turns()
     table.gates[0].cancel()
 
