@@ -56,7 +56,7 @@ class Change(Identified, Base):
     """Whose data it is. No foreign key: that something is gone must outlive its owner."""
     actor_id: Mapped[UUID | None]
     """Who wrote it; None: the system."""
-    action: Mapped[Action] = mapped_column(choices(Action, "action"))
+    action: Mapped[Action] = mapped_column(*choices(Action, "action"))
     version: Mapped[int | None]
     fields: Mapped[dict[str, Any] | None]
     """`{field: [before, after]}` of the changed fields; None where the content was purged."""

@@ -40,7 +40,7 @@ class Token(Identified, Timestamped, Base):
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(String(NAME_MAX))
-    kind: Mapped[TokenKind] = mapped_column(choices(TokenKind, "kind"))
+    kind: Mapped[TokenKind] = mapped_column(*choices(TokenKind, "kind"))
     scopes: Mapped[list[str]] = mapped_column(ARRAY(String(20)))
     prefix: Mapped[str] = mapped_column(String(PREFIX_LENGTH))
     secret_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)

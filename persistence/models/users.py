@@ -34,5 +34,5 @@ class User(Identified, Timestamped, Versioned, Base):
     email: Mapped[str] = mapped_column(String(EMAIL_MAX, collation="C"), unique=True)
     name: Mapped[str] = mapped_column(String(NAME_MAX, collation="C"))
     time_zone: Mapped[str] = mapped_column(String(TIME_ZONE_MAX), default="UTC", server_default="UTC")
-    role: Mapped[Role] = mapped_column(choices(Role, "role"), default=Role.MEMBER, server_default=Role.MEMBER.value)
+    role: Mapped[Role] = mapped_column(*choices(Role, "role"), default=Role.MEMBER, server_default=Role.MEMBER.value)
     password_hash: Mapped[str] = mapped_column(Text)

@@ -1,6 +1,7 @@
 """The same rules in the database, past the Python code; and what its refusals say to people."""
 
 import asyncio
+import random
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -68,6 +69,8 @@ async def test_the_database_refuses_a_second_account_of_an_address_and_a_second_
     [
         ({"title": ""}, "ck_tasks_title_length"),
         ({"title": " x"}, "ck_tasks_title_length"),
+        ({"title": "x "}, "ck_tasks_title_length"),
+        ({"title": " "}, "ck_tasks_title_length"),
         ({"title": "x" * 501}, "22001"),
         ({"title": None}, "23502"),
         ({"description": "x" * 10_001}, "ck_tasks_description_length"),
@@ -95,6 +98,28 @@ async def test_the_database_refuses_a_wrong_task(
     assert await broken_constraint(raw(insert("tasks", values), **values)) == broken
 
 
+async def test_the_database_takes_tags_exactly_when_they_keep_the_rules(raw: Raw) -> None:
+    """What the function says of many arrays, valid ones and others, against the rules in Python."""
+    random_ = random.Random(1)
+    letters = ["a", "b", "é", "漢", " ", "A", ",", '"', "{", "\\", "\n", "x" * 49]
+
+    def tag() -> str | None:
+        text = "".join(random_.choice(letters[: random_.choice([4, 12])]) for _ in range(random_.randint(0, 3)))
+        return text if random_.random() < 0.95 else None
+
+    arrays = [[tag() for _ in range(random_.choice([0, 1, 2, 3, 4, 20, 21]))] for _ in range(150)]
+    arrays += [[f"{letter}{n}" for n in range(count)] for letter in "ab" for count in (19, 20, 21)]
+    taken = [(await raw("SELECT tags_are_valid(:tags) AS valid", tags=tags))[0].valid for tags in arrays]
+
+    def keeps_the_rules(tags: list[str | None]) -> bool:
+        texts = [tag for tag in tags if tag is not None]
+        each = all(1 <= len(tag) <= 50 and tag == tag.strip(" ") and tag == tag.lower() for tag in texts)
+        return len(tags) <= 20 and len(set(texts)) == len(tags) and each
+
+    assert taken == [keeps_the_rules(tags) for tags in arrays]
+    assert {True, False} == set(taken)
+
+
 async def test_the_database_refuses_an_update_that_breaks_a_rule(raw: Raw, write: Write, account: Account) -> None:
     task = await write(lambda s: tasks.create(s, account.viewer, title="fine"))
     wrong = {
@@ -116,6 +141,8 @@ async def test_the_database_refuses_an_update_that_breaks_a_rule(raw: Raw, write
     "changed",
     [
         {"title": "x" * 500, "description": "y" * 10_000},
+        {"title": "x"},
+        {"title": "\tone\n two\n"},
         {"tags": [f"t{n}" for n in range(19)] + ["x" * 50]},
         {"status": "done", "completed_at": NOW},
         {"tags": []},

@@ -198,7 +198,7 @@ def test_a_migration_gives_up_when_another_session_holds_a_lock(migrated: str, m
     async def hold() -> None:
         engine = create_engine(Settings(database_url=migrated), pooled=False)
         async with engine.begin() as connection:
-            await connection.execute(text("LOCK TABLE tasks IN ACCESS SHARE MODE"))
+            await connection.execute(text("LOCK TABLE sign_in_attempts IN ACCESS SHARE MODE"))
             with pytest.raises(MigrationError) as caught:
                 await asyncio.to_thread(migrations.downgrade, migrated)
             assert "another session holds a lock" in str(caught.value)

@@ -104,7 +104,7 @@ async def test_every_constraint_of_the_models_is_in_the_database(raw: Raw) -> No
     expected = {
         constraint.name
         for table in Base.metadata.tables.values()
-        for constraint in table.constraints
+        for constraint in (*table.constraints, *(c for column in table.columns for c in column.constraints))
         if isinstance(constraint, (CheckConstraint, ForeignKeyConstraint))
     }
 
@@ -113,16 +113,18 @@ async def test_every_constraint_of_the_models_is_in_the_database(raw: Raw) -> No
 
 def test_enumerations_are_text_with_a_check_and_never_native() -> None:
     enums = [
-        (column, constraints)
+        (column, column.type)
         for table in Base.metadata.tables.values()
         for column in table.columns
         if isinstance(column.type, Enum)
-        for constraints in [[c for c in table.constraints if getattr(c, "_type_bound", False)]]
     ]
 
     assert {column.name for column, _ in enums} == {"role", "kind", "status", "priority", "action"}
-    assert all(not column.type.native_enum and column.type.create_constraint for column, _ in enums)  # type: ignore[attr-defined]
-    assert all(constraints for _, constraints in enums)
+    assert not any(kind.native_enum for _, kind in enums)
+    for column, kind in enums:
+        [check] = [c for c in column.constraints if isinstance(c, CheckConstraint)]
+        assert check.name == f"ck_{column.table.name}_{column.name}"
+        assert str(check.sqltext) == f"{column.name} = ANY ('{{{','.join(kind.enums)}}}')"
 
 
 @anyio
