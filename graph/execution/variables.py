@@ -4,16 +4,7 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import Any, cast
 
-from graphql import (
-    GraphQLError,
-    GraphQLID,
-    GraphQLSchema,
-    GraphQLString,
-    Undefined,
-    get_nullable_type,
-    is_leaf_type,
-    is_non_null_type,
-)
+from graphql import GraphQLError, GraphQLSchema, Undefined, get_nullable_type
 from graphql.execution.get_variable_signature import GraphQLVariableSignature, get_variable_signature
 from graphql.execution.values import (
     VariableValues,
@@ -21,8 +12,10 @@ from graphql.execution.values import (
     get_variable_values,
     input_is_nested_too_deeply,
 )
-from graphql.utilities.coerce_input_value import coerce_default_value, coerce_input_value
+from graphql.language.parser import MAX_NESTING_DEPTH
+from graphql.utilities.coerce_input_value import coerce_default_value
 
+from graph.execution.coercion import Coerce, Odd, coercer, nesting
 from graph.execution.documents import Operation
 from graph.execution.errors import BAD_USER_INPUT, coded
 
@@ -47,12 +40,8 @@ def coerced(
     return [coded(error, BAD_USER_INPUT) for error in values] if isinstance(values, list) else values
 
 
-class _Wrong(Exception):
-    pass
-
-
-Signatures = list[tuple[GraphQLVariableSignature, bool, bool]]
-"""Each variable, whether its type is that of a single scalar or enum, and whether a text is such a value as it is."""
+Signatures = list[tuple[GraphQLVariableSignature, Coerce, bool, bool]]
+"""Each variable, what coerces its values, whether it may be null, and whether it can be nested too deeply."""
 
 
 def _signatures(schema: GraphQLSchema, operation: Operation) -> Signatures:
@@ -62,18 +51,18 @@ def _signatures(schema: GraphQLSchema, operation: Operation) -> Signatures:
         for node in operation.variables:
             signature = get_variable_signature(schema, node)
             if isinstance(signature, GraphQLError):
-                raise _Wrong
+                raise Odd
             type_ = get_nullable_type(signature.type)
-            known.append((signature, is_leaf_type(type_), type_ in (GraphQLString, GraphQLID)))
+            known.append((signature, coercer(type_), type_ is signature.type, nesting(type_) > MAX_NESTING_DEPTH))
         operation.memo["variables"] = known
     return known
 
 
 def _coerced(signatures: Signatures, inputs: Mapping[str, Any]) -> VariableValues:
-    """The same as graphql-core's `coerce_variable_values` for values that fit; raises `_Wrong` for others."""
+    """The same as graphql-core's `coerce_variable_values` for values that fit; raises for others."""
     sources: dict[str, VariableValueSource] = {}
     values: dict[str, Any] = {}
-    for signature, is_leaf, is_text in signatures:
+    for signature, coerce, nulls, is_deep in signatures:
         name = signature.name
         value = inputs.get(name, Undefined)
         if value is Undefined:
@@ -81,19 +70,18 @@ def _coerced(signatures: Signatures, inputs: Mapping[str, Any]) -> VariableValue
             if signature.default is not None:
                 value = coerce_default_value(signature)
                 if type(value) not in SHARED:  # graphql-core remembers it in the signature, which outlives the request
-                    raise _Wrong
-            elif is_non_null_type(signature.type):
-                raise _Wrong
+                    raise Odd
+                values[name] = value
+            elif not nulls:
+                raise Odd
         else:
             sources[name] = VariableValueSource(signature, value)
-            if is_text and type(value) is str:
-                values[name] = value
-                continue
-            if not is_leaf and input_is_nested_too_deeply(value, signature.type):
-                raise _Wrong
-            value = coerce_input_value(value, signature.type)
-            if value is Undefined:
-                raise _Wrong
-        if value is not Undefined:
-            values[name] = value
+            if value is not None:
+                if is_deep and input_is_nested_too_deeply(value, signature.type):
+                    raise Odd
+                values[name] = coerce(value)
+            elif nulls:
+                values[name] = None
+            else:
+                raise Odd
     return VariableValues(sources, values)
