@@ -3,6 +3,8 @@
 The conversion of an input object (graphql-core's literals, Strawberry's classes) takes longer than anything else of a
 small query: 90 us for a filter of two conditions. What it makes depends on the text alone but for the leaves, which
 it hands on as they are. So it runs once with a `Hole` in place of each variable, and what comes out is the template.
+
+A variable that is a whole input object or list is converted each time, when it is all of an argument.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from graphql import VariableNode, Visitor, get_argument_values, get_nullable_type, is_leaf_type, visit
 from graphql.execution.values import VariableValues
-from strawberry.types.base import has_object_definition
+from strawberry.types.arguments import InputContext, StrawberryArgument
+from strawberry.types.base import StrawberryMaybe, StrawberryOptional, has_object_definition
 from strawberry.types.maybe import Some
 
 from graph.execution.compiler_values import IMMUTABLE
 
 if TYPE_CHECKING:
     from graph.execution.compiler_plans import Field
+    from graph.execution.compiler_resolvers import Direct
     from graph.execution.executor import CompiledExecution
 
 Build = Callable[[Mapping[str, Any]], Any]
@@ -40,13 +44,14 @@ class Hole:
 
 
 class Template:
-    """Makes the arguments of one field, as its resolver gets them."""
+    """Makes the arguments of one field, as its resolver gets them. `converts`: some take a conversion each time."""
 
-    __slots__ = ("_parts", "_variables")
+    __slots__ = ("_parts", "_variables", "converts")
 
-    def __init__(self, variables: Iterable[str], arguments: Mapping[str, Any]) -> None:
+    def __init__(self, variables: Iterable[str], arguments: Mapping[str, Any], whole: Mapping[str, Build]) -> None:
         self._variables = tuple(variables)
-        self._parts = [(name, builder(value)) for name, value in arguments.items()]
+        self._parts = [(name, builder(value)) for name, value in arguments.items()] + list(whole.items())
+        self.converts = bool(whole)
 
     def fill(self, variables: Mapping[str, Any]) -> dict[str, Any] | None:
         """The arguments for these variables, or None: absent values and nulls are converted in another way."""
@@ -103,22 +108,35 @@ def is_input(kind: Any) -> bool:
     return not slots and has_object_definition(kind) and kind.__strawberry_definition__.is_input
 
 
-def template(
-    ex: CompiledExecution, field: Field, convert: Callable[[dict[str, Any]], dict[str, Any]]
-) -> Template | None:
+def template(ex: CompiledExecution, field: Field, resolver: Direct) -> Template | None:
     """The template of a field's arguments; None when they have to be converted each time."""
     names = variables_of(field.nodes[0])
     sources, coerced = ex.variable_values
-    for name in names:
-        source = sources.get(name)
-        if source is None or not is_leaf_type(get_nullable_type(source.signature.type)):
-            return None
+    if any(name not in sources for name in names):
+        return None
     values = VariableValues(sources, {**coerced, **{name: Hole(name) for name in names}})
     try:
         arguments = get_argument_values(field.definition, field.nodes[0], values, None, ex.hide_suggestions)
-        return Template(names, convert(arguments))
+        whole = {}
+        for argument in resolver.arguments:
+            name = resolver.name_of(argument)
+            hole = arguments.get(name)
+            if type(hole) is Hole and not is_leaf_type(get_nullable_type(sources[hole.name].signature.type)):
+                whole[argument.python_name] = conversion(arguments.pop(name).name, resolver, argument)
+        return Template(names, resolver.convert(arguments, None), whole)
     except Exception:  # whatever a conversion has against holes, it is done with the values themselves then
         return None
+
+
+def conversion(variable: str, resolver: Direct, argument: StrawberryArgument) -> Build:
+    """Converts the value of a variable, which is not null, as `convert_argument` of Strawberry does."""
+    kind: Any = argument.type
+    context = InputContext(None, resolver.config, resolver.registry, (resolver.name_of(argument),))
+    if isinstance(kind, StrawberryOptional) and not isinstance(kind, StrawberryMaybe):
+        kind = kind.of_type
+    if has_object_definition(kind) and (make := kind.__strawberry_definition__.from_input) is not None:
+        return lambda variables: make(kind, variables[variable], context)
+    return lambda variables: context.convert(variables[variable], kind)
 
 
 def variables_of(node: Any) -> list[str]:

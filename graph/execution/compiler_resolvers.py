@@ -7,11 +7,11 @@ handlers, a field class of its own) the same can be known in advance. What does 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from graphql import GraphQLField, GraphQLSchema
-from strawberry.types.arguments import convert_arguments
+from strawberry.types.arguments import StrawberryArgument, convert_arguments
 from strawberry.types.base import has_object_definition
 from strawberry.types.field import StrawberryField
 from strawberry.types.maybe import Some
@@ -86,15 +86,16 @@ class Direct:
         if type(known) is tuple:
             values, shared = known
             return values.copy() if shared else {name: copied(value) for name, value in values.items()}
+        fresh: dict[str, Any] | None = None
         if owner.args is None:
             if owner.template is UNSEEN:
-                owner.template = template(
-                    ex, owner, lambda args: convert_arguments(args, self.arguments, self.registry, self.config, info)
-                )
-            if owner.template is not None and (filled := owner.template.fill(ex.variable_values.coerced)) is not None:
-                return filled  # type: ignore[no-any-return]
-        args = ex.arguments(owner) if owner.args is None else owner.args
-        fresh = convert_arguments(dict(args), self.arguments, self.registry, self.config, info)
+                owner.template = template(ex, owner, self)
+            if owner.template is not None:
+                fresh = owner.template.fill(ex.variable_values.coerced)
+                if fresh is not None and not owner.template.converts:
+                    return fresh
+        if fresh is None:
+            fresh = self.convert(ex.arguments(owner) if owner.args is None else owner.args, info)
         if known is UNSEEN:
             ex.converted[owner] = SEEN  # most fields are called once; the second call shows that it pays
         elif known is SEEN:
@@ -106,6 +107,15 @@ class Direct:
             if shared and owner.args is not None:
                 owner.constants = fresh.copy()
         return fresh
+
+    def convert(self, values: Mapping[str, Any], info: Any) -> dict[str, Any]:
+        """Arguments as Strawberry hands them over, by their names in Python."""
+        return convert_arguments(dict(values), self.arguments, self.registry, self.config, info)
+
+    def name_of(self, argument: StrawberryArgument) -> str:
+        """The name of an argument in GraphQL."""
+        name: str = self.config.name_converter.from_argument(argument)
+        return name
 
 
 def direct(schema: GraphQLSchema, definition: GraphQLField) -> Direct | None:
