@@ -200,17 +200,18 @@ class Context:
         payload: Callable[..., P],
         input: Any,
         part: str,
-        row: Base,
+        model: type[Base],
+        values: Mapping[str, Any],
         columns: frozenset[str],
         work: Callable[[Session], Awaitable[Mapping[str, Any]]],
     ) -> P:
         """Write a new row as `write` does, but in one statement where that can be; otherwise `work` is done.
 
-        `part` is the payload's field of the row, which comes back with the given columns.
+        `part` is the payload's field of the row, which has these values and comes back with the given columns.
         """
         self.session.actor_id = self.viewer.id if self.viewer else None
         _, key = self._key(payload, input, None)
-        created = await creation.create(self.session, row, part, key, columns)
+        created = await creation.create(self.session, model, values, part, key, columns)
         if created is None:
             return await self.write(payload, input, work)
         self.loaders.clear()

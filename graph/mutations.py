@@ -114,9 +114,9 @@ def existing_id(text: str, what: str, field: str = "id") -> UUID:
 
 def present(input: Any, fields: Sequence[str]) -> dict[str, Any]:
     """The values of an input's fields, without those that are absent."""
-    values = {name: getattr(input, name) for name in fields}
-    return {
-        name: value.value if isinstance(value, strawberry.Some) else value
-        for name, value in values.items()
-        if value is not None
-    }
+    values = {}
+    for name in fields:
+        value = getattr(input, name)
+        if value is not None:
+            values[name] = value.value if isinstance(value, strawberry.Some) else value
+    return values

@@ -319,13 +319,13 @@ class TaskMutation:
         id = client_id(input.id, rules)
         values = tasks.checked(present(input, FIELDS), rules=rules)
         owner_id = existing_id(input.owner_id.value, "user", "ownerId") if input.owner_id else None
-        task = tasks.new(viewer, id=id, owner_id=owner_id, **values)
+        row = tasks.new(viewer, values, id=id, owner_id=owner_id)
 
         async def work(session: Session) -> dict[str, TaskRow]:
-            return {"task": await tasks.create(session, viewer, id=task.id, owner_id=owner_id, **values)}
+            return {"task": await tasks.create(session, viewer, id=row["id"], owner_id=owner_id, **values)}
 
         columns = once_per_field(info, "task", lambda: columns_of(Task, selected(info, "task")))
-        return await info.context.create(CreateTaskPayload, input, "task", task, columns, work)
+        return await info.context.create(CreateTaskPayload, input, "task", TaskRow, row, columns, work)
 
     @mutation("Change a task.")
     async def update_task(self, info: Info, input: UpdateTaskInput) -> UpdateTaskPayload:

@@ -5,6 +5,7 @@ Nothing has to remember it: a listener sees each new, edited and deleted row. Bo
 """
 
 import enum
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -39,20 +40,16 @@ def plain(value: Any) -> Any:
     return value
 
 
-def logged(row: Base) -> tuple[str, ...]:
-    """The columns of a row whose values enter the log."""
-    return _logged(type(row))
-
-
 @cache
-def _logged(model: type[Base]) -> tuple[str, ...]:
+def logged(model: type[Base]) -> tuple[str, ...]:
+    """The columns whose values enter the log."""
     return tuple(c.key for c in inspect(model).column_attrs if c.key not in UNLOGGED | model.__private__)
 
 
-def created_fields(row: Base) -> dict[str, Any]:
-    """`{field: [None, value]}` of the fields with which a row begins."""
-    values = {name: plain(getattr(row, name)) for name in logged(row)}
-    return {name: [None, value] for name, value in values.items() if value not in (None, [], "")}
+def created_fields(model: type[Base], values: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """`{field: [None, value]}` of the columns with which a row begins."""
+    found = ((name, values.get(name)) for name in logged(model))
+    return {name: [None, value] for name, value in found if value not in (None, [], "")}
 
 
 def entry(row: Base, actor_id: UUID | None, action: Action, fields: dict[str, Any] | None) -> Change:
@@ -79,7 +76,8 @@ def record(session: SyncSession, flush: UOWTransaction, instances: Any) -> None:
     for row in session.new:
         if type(row) in OWNER:
             set_defaults(row)
-            entries.append(entry(row, actor_id, Action.CREATED, created_fields(row)))
+            fields = {name: plain(pair) for name, pair in created_fields(type(row), vars(row)).items()}
+            entries.append(entry(row, actor_id, Action.CREATED, fields))
     for row in session.dirty:
         if type(row) in OWNER and session.is_modified(row):
             changed = differences(row)
@@ -95,20 +93,29 @@ def record(session: SyncSession, flush: UOWTransaction, instances: Any) -> None:
 
 def set_defaults(row: Base) -> None:
     """Give a new row the defaults of its columns now; its INSERT would, but the log is written before that."""
-    for column in inspect(row).mapper.columns:
-        if getattr(row, column.key) is None:
-            match column.default:
-                case ScalarElementColumnDefault(arg=value):
-                    setattr(row, column.key, value)
-                case CallableColumnDefault(arg=make):
-                    setattr(row, column.key, make(None))  # type: ignore[arg-type]  # SQLAlchemy lets it ignore its context
+    for name, make in defaults(type(row)).items():
+        if getattr(row, name) is None:
+            setattr(row, name, make())
+
+
+@cache
+def defaults(model: type[Base]) -> dict[str, Callable[[], Any]]:
+    """What makes the defaults of the columns that have some in Python."""
+    return {column.key: maker(column.default) for column in inspect(model).columns if column.default is not None}
+
+
+def maker(default: Any) -> Callable[[], Any]:
+    if isinstance(default, CallableColumnDefault):
+        return lambda: default.arg(None)  # type: ignore[arg-type]  # SQLAlchemy lets it ignore its context
+    assert isinstance(default, ScalarElementColumnDefault)
+    return lambda: default.arg
 
 
 def differences(row: Base) -> dict[str, Any]:
     """`{field: [before, after]}` of what a flush would change in a row."""
     changed = {}
     attributes = inspect(row).attrs
-    for name in logged(row):
+    for name in logged(type(row)):
         history = attributes[name].history
         if history.has_changes():
             before = history.deleted[0] if history.deleted else None

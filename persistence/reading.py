@@ -36,6 +36,7 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.types import TypeEngine
 
 from persistence.models import Base
@@ -89,8 +90,11 @@ class WrittenReader:
         return None if text is None else self.parse(text)
 
 
+Selected = Select[*tuple[Any, ...]] | ReturningInsert[*tuple[Any, ...]]
+
+
 class Statement(Generic[Row]):
-    """One select as driver SQL with `$1`, `$2`, ... and the record class of its rows.
+    """One select (or what an INSERT returns) as driver SQL with `$1`, `$2`, ... and the record class of its rows.
 
     `entity` is the API's name of what the rows are, `model` the table that joined columns belong to. A row has an
     attribute for every selected column, and `__entity__`.
@@ -98,14 +102,14 @@ class Statement(Generic[Row]):
 
     __slots__ = ("names", "record", "sql")
 
-    def __init__(self, select: Select[*tuple[Any, ...]], entity: str = "", model: type[Base] | None = None) -> None:
+    def __init__(self, select: Selected, entity: str = "", model: type[Base] | None = None) -> None:
         compiled = select.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
         self.sql = str(compiled)
         self.names: Sequence[str] = compiled.positiontup or ()
         fixed = {name: value for name, value in compiled.params.items() if value is not None}
         if fixed:  # a value that was not left to `arguments` is part of the statement itself
             raise ValueError(f"write {', '.join(fixed)} with literal() or bindparam()")
-        columns = tuple((column.name, column.type) for column in select.selected_columns)
+        columns = tuple((column.name, column.type) for column in select.exported_columns)
         self.record = record_class(entity, columns, model)
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:

@@ -73,17 +73,15 @@ async def create(
 
     Raises `Invalid`, `Forbidden`, `NotFound` (the owner) and `Conflict` (the id is taken).
     """
-    task = new(
-        viewer,
-        id=id,
-        owner_id=owner_id,
-        title=title,
-        description=description,
-        status=status,
-        priority=priority,
-        tags=tags,
-        due_at=due_at,
-    )
+    values = {
+        "title": title,
+        "description": description,
+        "status": status,
+        "priority": priority,
+        "tags": tags,
+        "due_at": due_at,
+    }
+    task = Task(**new(viewer, checked(values), id=id, owner_id=owner_id))
     if task.owner_id != viewer.id and await session.get(User, task.owner_id) is None:
         raise NotFound("user", path=("ownerId",))
     if (existing := await session.get(Task, task.id)) is not None:
@@ -95,25 +93,17 @@ async def create(
 
 
 def new(
-    viewer: Viewer,
-    *,
-    id: UUID | None = None,
-    owner_id: UUID | None = None,
-    title: str,
-    description: str = "",
-    status: TaskStatus = TaskStatus.TODO,
-    priority: TaskPriority = TaskPriority.MEDIUM,
-    tags: Sequence[str] = (),
-    due_at: datetime | None = None,
-) -> Task:
-    """The row of a new task that is written nowhere yet. Raises `Invalid` and `Forbidden`."""
-    values = checked({"title": title, "description": description, "tags": tags})
+    viewer: Viewer, values: Mapping[str, Any], *, id: UUID | None = None, owner_id: UUID | None = None
+) -> dict[str, Any]:
+    """The columns of a new task from values that are checked; columns that have a default may be absent.
+
+    Raises `Forbidden`.
+    """
     owner = owner_id or viewer.id
     if not viewer.sees(owner):
         raise Forbidden("Only an admin creates tasks for somebody else.", path=("ownerId",))
-    task = Task(id=id or new_id(), owner_id=owner, priority=priority, due_at=due_at, version=1, **values)
-    task.move_to(status, now())
-    return task
+    completed_at = Task.completion(values.get("status", TaskStatus.TODO), now())
+    return {**values, "id": id or new_id(), "owner_id": owner, "completed_at": completed_at}
 
 
 async def for_update(session: Session, viewer: Viewer, id: UUID, if_version: int | None = None) -> Task:
@@ -216,10 +206,12 @@ def checked(
         values["description"] = rules.text(values["description"], "description", at_most=DESCRIPTION_MAX, trim=False)
     if "tags" in values:
         tags = rules.tags(values["tags"])
-        removed = set(rules.tags(remove_tags, "removeTags"))
-        added = rules.tags(add_tags, "addTags")
-        values["tags"] = [tag for tag in dict.fromkeys([*tags, *added]) if tag not in removed]
-        rules.tag_count(values["tags"], "addTags" if add_tags else "tags")
+        if add_tags or remove_tags:
+            removed = set(rules.tags(remove_tags, "removeTags"))
+            added = rules.tags(add_tags, "addTags")
+            tags = [tag for tag in dict.fromkeys([*tags, *added]) if tag not in removed]
+        values["tags"] = tags
+        rules.tag_count(tags, "addTags" if add_tags else "tags")
     rules.done()
     return values
 

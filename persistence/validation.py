@@ -100,11 +100,15 @@ class Checked:
 
 def fold(tag: str) -> str:
     """A tag without regard to case and surrounding space; folding twice changes nothing."""
+    if tag.isascii():  # the same, for most tags
+        return tag.strip().lower()
     return unicodedata.normalize("NFC", tag.strip().casefold().lower())
 
 
 def storable(text: str) -> bool:
     """Whether PostgreSQL can store a text: no NUL, and no half of a surrogate pair."""
+    if text.isascii():
+        return "\x00" not in text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -75,8 +75,10 @@ class Task(Identified, Timestamped, Versioned, SoftDeleted, Base):
 
     def move_to(self, status: TaskStatus, at: datetime) -> None:
         """Change the status; the completion time is there exactly while it is DONE, and the first one stays."""
-        if status is TaskStatus.DONE:
-            self.completed_at = self.completed_at or at
-        else:
-            self.completed_at = None
+        self.completed_at = self.completion(status, self.completed_at or at)
         self.status = status
+
+    @staticmethod
+    def completion(status: TaskStatus, at: datetime) -> datetime | None:
+        """The completion time of a task that has had this status since then."""
+        return at if status is TaskStatus.DONE else None

@@ -36,7 +36,9 @@ def key_of(account: Account) -> idempotency.Key:
 
 async def short_way(session: Session, account: Account, key: idempotency.Key | None, **given: Any) -> Any:
     session.actor_id = account.id
-    return await creation.create(session, tasks.new(account.viewer, **FIELDS | given), "task", key, COLUMNS)
+    own = {name: given.pop(name, None) for name in ("id", "owner_id")}
+    row = tasks.new(account.viewer, tasks.checked(FIELDS | given), **own)
+    return await creation.create(session, Task, row, "task", key, COLUMNS)
 
 
 async def long_way(session: Session, account: Account, key: idempotency.Key, **given: Any) -> Any:
