@@ -48,8 +48,12 @@ def logged(model: type[Base]) -> tuple[str, ...]:
 
 def created_fields(model: type[Base], values: Mapping[str, Any]) -> dict[str, list[Any]]:
     """`{field: [None, value]}` of the columns with which a row begins."""
-    found = ((name, values.get(name)) for name in logged(model))
-    return {name: [None, value] for name, value in found if value not in (None, [], "")}
+    fields = {}
+    for name in logged(model):
+        value = values.get(name)
+        if value or value not in (None, [], ""):
+            fields[name] = [None, value]
+    return fields
 
 
 def entry(row: Base, actor_id: UUID | None, action: Action, fields: dict[str, Any] | None) -> Change:

@@ -36,7 +36,9 @@ async def create(
     under `key`. None: it has to go the long way.
     """
     statement = _statement(model, part, columns, key is not None)
-    row = {**_absent(model), **values}
+    absent = _absent(model)
+    row = {**absent, **values}
+    assert len(row) == len(absent), f"{model.__name__} has not all the columns {sorted(values)}"
     for name, make in defaults(model).items():
         if row[name] is None:
             row[name] = make()

@@ -3,7 +3,7 @@
 import functools
 import uuid
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -82,16 +82,39 @@ def common(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-async def test_both_ways_write_the_same(session: Session, account: Account) -> None:
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"status": TaskStatus.TODO, "description": "", "tags": [], "due_at": None},
+        {"due_at": datetime(2026, 12, 1, 9, 30, 0, 120_000, timezone(timedelta(hours=1))), "title": "Größe"},
+    ],
+)
+async def test_both_ways_write_the_same(session: Session, account: Account, given: dict[str, Any]) -> None:
     short_key, long_key = key_of(account), idempotency.key_of(account.id, uuid.uuid4().hex, "CreateTaskPayload", {})
-    short = await short_way(session, account, short_key)
-    long = await long_way(session, account, long_key)
+    short = await short_way(session, account, short_key, **given)
+    long = await long_way(session, account, long_key, **given)
 
     by_short, by_long = await written(session, short, short_key), await written(session, long, long_key)
     for rows in (by_short, by_long):
         rows[-1].pop("input_hash")
     assert len(by_short) == 3  # the row, one entry of the log, the kept answer
     assert common(by_short) == common(by_long)
+
+
+async def test_columns_that_are_not_given_get_their_defaults(session: Session, account: Account) -> None:
+    session.actor_id = account.id
+    row = tasks.new(account.viewer, tasks.checked({"title": "Write"}))
+    created = await creation.create(session, Task, row, "task", None, COLUMNS)
+
+    assert created is not None
+    assert (created.status, created.priority, created.description, created.tags) == ("todo", "medium", "", [])
+    assert (created.version, created.due_at, created.completed_at, created.deleted_at) == (1, None, None, None)
+
+
+async def test_a_value_of_no_column_is_a_mistake(session: Session, account: Account) -> None:
+    with pytest.raises(AssertionError, match="surprise"):
+        await creation.create(session, Task, {"surprise": 1}, "task", None, COLUMNS)
 
 
 async def test_the_row_comes_back_as_it_is_stored(session: Session, account: Account) -> None:

@@ -1,6 +1,7 @@
 """Models: names, mixins and ids, and the rules in Python; the database's side is in test_constraints."""
 
 import time
+import unicodedata
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +18,7 @@ from persistence.errors import Invalid
 from persistence.ids import new_id, parse_id
 from persistence.models import Base, Role, Scope, Task, TaskPriority, TaskStatus, Token, User
 from persistence.session import Session
-from persistence.validation import Checked, fold
+from persistence.validation import Checked, fold, storable
 from tests.conftest import Account
 from tests.persistence.conftest import Raw, Write
 
@@ -399,6 +400,12 @@ async def test_all_that_is_wrong_with_a_token_is_told_at_once(
 @given(st.text())
 def test_folding_a_tag_twice_changes_nothing(text: str) -> None:
     assert fold(fold(text)) == fold(text)
+
+
+@given(st.text() | st.text(st.characters(codec="ascii")))
+def test_the_short_ways_of_ascii_text_are_no_others(text: str) -> None:
+    assert fold(text) == unicodedata.normalize("NFC", text.strip().casefold().lower())
+    assert storable(text) == ("\x00" not in text and text.encode(errors="replace").decode() == text)
 
 
 def test_the_values_of_enumerations_are_stable() -> None:
