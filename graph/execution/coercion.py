@@ -1,6 +1,6 @@
 """Coercion of input values by functions that are made once for each type.
 
-graphql-core asks again with every value what its type is: 75 us for an input of six fields instead of 8. The functions
+graphql-core asks again with every value what its type is: 10 us for an input of six fields instead of 2. The functions
 take values in their ordinary form, as JSON has them, and raise for everything else (`Odd`, or what a scalar raises):
 then graphql-core coerces the value, or words what is wrong with it.
 """
