@@ -1,8 +1,10 @@
-"""Creating a row in one statement: the row, its entry in the change log and the answer for a retry.
+"""Creating rows in one statement: each row, its entry in the change log and the answer for a retry.
 
-The statement is a transaction of its own, so there are no BEGIN and COMMIT to wait for. It is the short way: where it
-meets anything unexpected (the key was used before, the id is taken, the owner is gone) nothing is written and the long
-way through the ORM says what is wrong. A test holds the two against each other.
+The statement is a transaction of its own, so there are no BEGIN and COMMIT to wait for. Rows that are created at the
+same time share one (`persistence.sharing`): PostgreSQL takes 208 us of CPU for a row alone and 88 for one of sixteen.
+
+It is the short way: where it meets anything unexpected (the key was used before, the id is taken, the owner is gone)
+nothing is written and the long way through the ORM says what is wrong. A test holds the two against each other.
 """
 
 from collections.abc import Mapping
@@ -10,19 +12,21 @@ from functools import lru_cache
 from typing import Any, cast
 
 import orjson
-from asyncpg import IntegrityConstraintViolationError
-from sqlalchemy import Table, bindparam, func, insert, literal_column, null, select
-from sqlalchemy.dialects.postgresql import JSONB
+from asyncpg import IntegrityConstraintViolationError, PostgresError
+from sqlalchemy import Integer, Table, bindparam, column, exists, func, literal_column, null, select
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from persistence.changes import OWNER, created_fields, defaults, plain
 from persistence.idempotency import Key
 from persistence.ids import new_id
 from persistence.models import Action, Base, Change, IdempotencyKey
+from persistence.readers import Readers
 from persistence.reading import Statement, by_ids, written
 from persistence.session import Session
 from persistence.snapshots import ENTITY
 
 BY_DATABASE = frozenset({"created_at", "updated_at"})
+OF_KEY = ("scope_id", "key_hash", "input_hash")
 
 _LOGGED: Statement[Any] = Statement(select(Change.id).where(Change.id == bindparam("id", type_=Change.id.type)))
 
@@ -35,20 +39,19 @@ async def create(
     Columns that are not among the values get their default. `part` is the name of the row in the answer that is kept
     under `key`. None: it has to go the long way.
     """
-    statement = _statement(model, part, columns, key is not None)
     absent = _absent(model)
     row = {**absent, **values}
     assert len(row) == len(absent), f"{model.__name__} has not all the columns {sorted(values)}"
     for name, make in defaults(model).items():
         if row[name] is None:
             row[name] = make()
-    fields = created_fields(model, row)
-    row["log_id"], row["log_actor_id"] = new_id(), session.actor_id
-    row["log_fields"] = orjson.dumps(fields, plain, orjson.OPT_PASSTHROUGH_DATETIME).decode()
+    row |= {"log_id": new_id(), "log_actor_id": session.actor_id, "log_fields": created_fields(model, row)}
+    apart: tuple[Any, ...] = (row["id"],)
     if key is not None:
         row |= {"kept_scope_id": key.scope_id, "kept_key_hash": key.key_hash, "kept_input_hash": key.input_hash}
+        apart = row["id"], (key.scope_id, key.key_hash)
     try:
-        [created] = await session.write(statement, row)
+        created = await session.share(_creation(model, part, columns, key is not None), write, row, frozenset(apart))
     except IntegrityConstraintViolationError:
         return None
     except ConnectionError:
@@ -58,7 +61,55 @@ async def create(
             return None
         found = await session.fetch(by_ids(model, columns), {"ids": [row["id"]]})
         return found[0] if found else None
+    session.rows += created is not None
     return created
+
+
+class Creation:
+    """The statements for rows that are created alike: one for a row alone, and one for several."""
+
+    def __init__(self, model: type[Base], part: str, columns: frozenset[str], keyed: bool) -> None:
+        self.alone = _statement(model, part, columns, keyed, together=False)
+        self.together = _statement(model, part, columns, keyed, together=True)
+
+
+@lru_cache(256)
+def _creation(model: type[Base], part: str, columns: frozenset[str], keyed: bool) -> Creation:
+    return Creation(model, part, columns, keyed)
+
+
+async def write(creation: Creation, readers: Readers, rows: list[dict[str, Any]]) -> list[Any]:
+    """What was written for each row: None for one that met an obstacle, or the error of the database."""
+    if len(rows) > 1:
+        try:
+            return await _write_together(creation.together, readers, rows)
+        except PostgresError:
+            pass  # one spoils it for all, so each has to go alone
+    return [await _write_alone(creation.alone, readers, row) for row in rows]
+
+
+async def _write_together(statement: Statement[Any], readers: Readers, rows: list[dict[str, Any]]) -> list[Any]:
+    given = [{**row, "place": place} for place, row in enumerate(rows)]
+    answers: list[Any] = [None] * len(rows)
+    for created in await readers.write(statement, [_json(given)]):
+        answers[created.place] = created
+    return answers
+
+
+async def _write_alone(statement: Statement[Any], readers: Readers, row: dict[str, Any]) -> Any:
+    try:
+        [created] = await readers.write(statement, statement.arguments({**row, "log_fields": _json(row["log_fields"])}))
+    except (PostgresError, ConnectionError) as error:
+        return error
+    return created
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, _plain, orjson.OPT_PASSTHROUGH_DATETIME).decode()
+
+
+def _plain(value: Any) -> Any:
+    return f"\\x{value.hex()}" if isinstance(value, bytes) else plain(value)
 
 
 @lru_cache(64)
@@ -67,35 +118,72 @@ def _absent(model: type[Base]) -> dict[str, None]:
     return {c.name: None for c in model.__table__.columns if c.computed is None and c.name not in BY_DATABASE}
 
 
-@lru_cache(256)
-def _statement(model: type[Base], part: str, columns: frozenset[str], keyed: bool) -> Statement[Any]:
-    """What is written: the columns of the row by their names, and what else there is in the log and in the answer."""
+def _statement(model: type[Base], part: str, columns: frozenset[str], keyed: bool, *, together: bool) -> Statement[Any]:
+    """What is written: the columns of the row by their names, and what else there is in the log and in the answer.
+
+    Alone, these are the statement's parameters, and an obstacle breaks a constraint. Together, they are the members of
+    the objects in the one parameter `rows`, and a row that meets an obstacle is left out. So is one whose owner is
+    locked, by who deletes the account, since all would wait for that.
+    """
     table, log, keys = (cast("Table", kind.__table__) for kind in (model, Change, IdempotencyKey))
-    row = {name: bindparam(name, type_=table.c[name].type) for name in _absent(model)}
-    entry = {
-        "id": bindparam("log_id", type_=log.c.id.type),
-        "entity": _text(model.__entity__),
-        "entity_id": row["id"],
-        "owner_id": row[OWNER[model].key],
-        "actor_id": bindparam("log_actor_id", type_=log.c.actor_id.type),
-        "action": _text(Action.CREATED.value),
-        "version": row.get("version", null()),
-        "fields": bindparam("log_fields", type_=log.c.fields.type),
-    }
-    logged = insert(log).values(entry).cte("logged")
-    if not keyed:
-        returned = [written(table.c[name]).label(name) for name in sorted(columns)]
-        return Statement(insert(table).values(row).returning(*returned).add_cte(logged), model.__entity__, model)
+    types = {name: table.c[name].type for name in _absent(model)}
+    types |= {"log_id": log.c.id.type, "log_actor_id": log.c.actor_id.type, "log_fields": log.c.fields.type}
+    if keyed:
+        types |= {f"kept_{name}": keys.c[name].type for name in OF_KEY}
+    given: Any = _given(model, types, keyed) if together else None
+    value = {name: given.c[name] if together else bindparam(name, type_=type_) for name, type_ in types.items()}
+    row = {name: value[name] for name in _absent(model)}
     public = [column for column in table.columns if column.name not in model.__private__]
-    created = insert(table).values(row).returning(*public).cte("created")
-    entity = func.jsonb_build_object(_text(ENTITY), _text(model.__entity__))
-    whole = func.to_jsonb(literal_column("created"), type_=JSONB).op("||")(entity)
-    names = ("scope_id", "key_hash", "input_hash")
-    given = [bindparam(f"kept_{name}", type_=keys.c[name].type) for name in names]
-    answer = select(*given, func.jsonb_build_object(_text(part), whole)).select_from(created)
-    kept = insert(keys).from_select([*names, "answer"], answer, include_defaults=False).cte("kept")
+    if together:
+        new: Any = insert(table).from_select(list(row), select(*row.values()), include_defaults=False)
+        created = new.on_conflict_do_nothing().returning(*public).cte("created")
+        source = given.join(created, created.c.id == given.c.id)
+    else:
+        created = insert(table).values(row).returning(*public).cte("created")
+        source = created
+    entry = {
+        "id": value["log_id"],
+        "entity": _text(model.__entity__),
+        "entity_id": value["id"],
+        "owner_id": value[OWNER[model].key],
+        "actor_id": value["log_actor_id"],
+        "action": _text(Action.CREATED.value),
+        "version": value.get("version", null()),
+        "fields": value["log_fields"],
+    }
+    entries = select(*entry.values())
+    logged = insert(log).from_select(
+        list(entry), entries.select_from(source) if together else entries, include_defaults=False
+    )
+    beside = [logged.cte("logged")]
+    if keyed:
+        entity = func.jsonb_build_object(_text(ENTITY), _text(model.__entity__))
+        whole = func.to_jsonb(literal_column("created"), type_=JSONB).op("||")(entity)
+        answer = select(*(value[f"kept_{name}"] for name in OF_KEY), func.jsonb_build_object(_text(part), whole))
+        kept = insert(keys).from_select([*OF_KEY, "answer"], answer.select_from(source), include_defaults=False)
+        beside.append(kept.cte("kept"))
     selected = [written(created.c[name]).label(name) for name in sorted(columns)]
-    return Statement(select(*selected).add_cte(logged, kept), model.__entity__, model)
+    if together:
+        selected.append(given.c.place)
+    return Statement(select(*selected).select_from(source).add_cte(*beside), model.__entity__, model)
+
+
+def _given(model: type[Base], types: Mapping[str, Any], keyed: bool) -> Any:
+    """The rows among the parameter `rows` that meet no obstacle."""
+    members = [column(name, type_) for name, type_ in {**types, "place": Integer()}.items()]
+    recordset = func.jsonb_to_recordset(bindparam("rows", type_=JSONB)).table_valued(*members)
+    rows = select(recordset.render_derived(name="row", with_types=True)).cte("rows")
+    found = select(rows)
+    for reference in OWNER[model].property.columns[0].foreign_keys:
+        owner = reference.column
+        free = select(owner).where(owner.in_(select(rows.c[OWNER[model].key])))
+        free = free.with_for_update(read=True, key_share=True, skip_locked=True)
+        found = found.where(rows.c[OWNER[model].key].in_(select(free.cte("owners").c[owner.name])))
+    if keyed:
+        keys = IdempotencyKey.__table__
+        used = exists().where(keys.c.scope_id == rows.c.kept_scope_id, keys.c.key_hash == rows.c.kept_key_hash)
+        found = found.where(~used)
+    return found.cte("given")
 
 
 def _text(word: str) -> Any:

@@ -9,10 +9,9 @@ A read holds a connection for one statement only: nothing is open between them, 
 
 import time
 from asyncio import Future
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
-from uuid import UUID
+from typing import Any, TypeVar
 
 from sqlalchemy import PoolProxiedConnection, exc
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -24,6 +23,8 @@ from persistence.reading import Statement
 from persistence.sharing import Shared
 
 Row = TypeVar("Row")
+Asked = TypeVar("Asked")
+Kind = TypeVar("Kind", bound=Hashable)
 
 OUT_SECONDS = 60.0
 """After so long a connection goes back to the pool, which replaces it when its time has come."""
@@ -31,17 +32,8 @@ OUT_SECONDS = 60.0
 FRESH_SECONDS = 0.5
 """After so long without use a connection goes back to the pool, which tests it before it is used again."""
 
-LOOKUPS = 1_000
-"""Statements for lookups that are remembered."""
-
-Wanted = tuple[UUID, UUID, "Asker"]
-"""The id of a row, the viewer's, and who asks."""
-
-
-class Asker(Protocol):
-    """Who counts the rows that were got."""
-
-    rows: int
+KINDS = 1_000
+"""Kinds of shared statements that are remembered."""
 
 
 class Reader:
@@ -66,7 +58,7 @@ class Readers:
     def __init__(self, engine: AsyncEngine, *, fresh: float) -> None:
         self._engine, self._fresh = engine, fresh
         self._idle: list[Reader] = []
-        self._lookups: dict[Statement[Any], Shared[Wanted]] = {}
+        self._shared: dict[Hashable, Shared[Any]] = {}
         pool: Any = engine.sync_engine.pool
         self._queue = pool._pool
         self._queue.on_wait = self.make_room
@@ -117,23 +109,20 @@ class Readers:
         self.give(reader)
         return rows
 
-    def find(self, statement: Statement[Row], wanted: Wanted) -> "Future[Row | None]":
-        """The row of a lookup (`persistence.session.Session.find`)."""
-        lookup = self._lookups.get(statement)
-        if lookup is None:
-            if len(self._lookups) >= LOOKUPS:
-                self._lookups.clear()  # those that run go on by themselves
-            lookup = self._lookups[statement] = Shared(partial(self._look_up, statement))
-        return lookup.ask(wanted)
-
-    async def _look_up(self, statement: Statement[Any], wanted: list[Wanted]) -> list[Any]:
-        values = {"ids": [each[0] for each in wanted], "viewers": [each[1] for each in wanted]}
-        found: list[Any] = [None] * len(wanted)
-        for row in await self.read(statement, statement.arguments(values)):
-            place = row.place - 1
-            found[place] = row
-            wanted[place][2].rows += 1
-        return found
+    def share(
+        self,
+        kind: Kind,
+        run: "Callable[[Kind, Readers, list[Asked]], Awaitable[Sequence[Any]]]",
+        asked: Asked,
+        apart: frozenset[Hashable] = frozenset(),
+    ) -> "Future[Any]":
+        """Ask together with who asks for the same kind of thing (`persistence.sharing`); `run` does it."""
+        shared = self._shared.get(kind)
+        if shared is None:
+            if len(self._shared) >= KINDS:
+                self._shared.clear()  # what runs goes on by itself
+            shared = self._shared[kind] = Shared(partial(run, kind, self))
+        return shared.ask(asked, apart)
 
     async def take(self) -> Reader:
         """A connection for one statement. Raises `sqlalchemy.exc.TimeoutError` when none is free for too long."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import UUID
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session as SyncSession
 from persistence.constraints import violated
 from persistence.failures import FAILURES, is_unreachable
 from persistence.pool import goes_on
-from persistence.readers import readers_of
+from persistence.readers import Asked, Kind, Readers, readers_of
 from persistence.reading import Row, Statement
 
 T = TypeVar("T")
@@ -130,11 +130,22 @@ class Session(AsyncSession):
         if self.in_transaction():
             return self._find(statement, id, viewer)
         self._fetches += 1
-        return self._readers.find(statement, (id, viewer, self))
+        return self._readers.share(statement, look_up, (id, viewer, self))
 
     async def _find(self, statement: Statement[Row], id: UUID, viewer: UUID) -> Row | None:
         rows = await self.fetch(statement, {"ids": [id], "viewers": [viewer]})
         return rows[0] if rows else None
+
+    def share(
+        self,
+        kind: Kind,
+        run: "Callable[[Kind, Readers, list[Asked]], Awaitable[Sequence[Any]]]",
+        asked: Asked,
+        apart: frozenset[Hashable],
+    ) -> Awaitable[Any]:
+        """Ask outside of any transaction, together with others (`Readers.share`)."""
+        self._fetches += 1
+        return self._readers.share(kind, run, asked, apart)
 
     async def write(self, statement: Statement[Row], values: Mapping[str, Any]) -> list[Row]:
         """The rows of one writing statement, which is a transaction of its own, outside of any other.
@@ -193,6 +204,20 @@ class Session(AsyncSession):
                 raise UnknownOutcome from error
             raise
         return result
+
+
+async def look_up(
+    statement: Statement[Row], readers: Readers, wanted: list[tuple[UUID, UUID, Session]]
+) -> list[Row | None]:
+    """The rows with these ids, as far as each viewer may see it; the session of who asks counts them."""
+    values = {"ids": [id for id, _, _ in wanted], "viewers": [viewer for _, viewer, _ in wanted]}
+    rows: list[Any] = await readers.read(statement, statement.arguments(values))
+    found: list[Row | None] = [None] * len(wanted)
+    for row in rows:
+        place = row.place - 1
+        found[place] = row
+        wanted[place][2].rows += 1
+    return found
 
 
 def sqlstate(error: BaseException) -> str | None:

@@ -23,7 +23,10 @@ LOOK_AFTER = 0.05
 
 
 class Shared(Generic[Asked]):
-    """What is asked for of one kind. `run` does it for all that share a statement, and answers in their order."""
+    """What is asked for of one kind. `run` does it for all that share a statement.
+
+    Its answers have their order; one that is an exception is raised for who asked.
+    """
 
     __slots__ = ("_next", "_run", "_running", "_waiting", "_watched")
 
@@ -104,5 +107,9 @@ class Shared(Generic[Asked]):
                 future.cancel()
             raise
         for future, answer in zip(futures, answers, strict=True):
-            if not future.done():
+            if future.done():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
                 future.set_result(answer)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import creation, idempotency, snapshots, tasks
 from persistence.models import Change, IdempotencyKey, Task, TaskStatus
+from persistence.readers import Readers
 from persistence.reading import Statement
 from persistence.session import Session
 from tests.conftest import Account
@@ -159,13 +160,13 @@ async def test_a_write_whose_connection_broke_is_looked_for(
     session: Session, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server had carried it out; the answer was lost on the way."""
-    write = Session.write
+    write = Readers.write
 
-    async def lose_the_answer(self: Session, statement: Any, values: Any) -> Any:
-        await write(self, statement, values)
+    async def lose_the_answer(self: Readers, statement: Any, arguments: list[Any]) -> Any:
+        await write(self, statement, arguments)
         raise ConnectionError
 
-    monkeypatch.setattr(Session, "write", lose_the_answer)
+    monkeypatch.setattr(Readers, "write", lose_the_answer)
     created = await short_way(session, account, None)
 
     assert created.title == "Write"
