@@ -1,5 +1,6 @@
 """The short way to create a row, held against the long way through the ORM."""
 
+import asyncio
 import functools
 import uuid
 from collections.abc import Awaitable, Callable
@@ -7,10 +8,12 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence import creation, idempotency, snapshots, tasks
+from persistence import creation, idempotency, snapshots, tasks, users
 from persistence.models import Change, IdempotencyKey, Task, TaskStatus
 from persistence.readers import Readers
 from persistence.reading import Statement
@@ -212,3 +215,146 @@ async def test_a_connection_that_breaks_after_the_write_still_gives_the_row(
     assert (made.title, broken.broken) == ("break after this", 1)
     rows = await raw("SELECT title FROM tasks WHERE owner_id = :id ORDER BY title", id=account.id)
     assert [row.title for row in rows] == ["before", "break after this"]
+
+
+# -- rows that share a statement ----------------------------------------------------------------------
+
+
+async def together(engine: AsyncEngine, *calls: Callable[[Session], Awaitable[Any]]) -> list[Any]:
+    """What the creations of several requests come to that arrive at once."""
+    return await asyncio.gather(*(call(Session(engine)) for call in calls))
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each statement wrote."""
+    sizes: list[int] = []
+    shared = creation.write
+
+    async def spying(kind: Any, readers: Any, rows: list[Any]) -> list[Any]:
+        sizes.append(len(rows))
+        return await shared(kind, readers, rows)
+
+    monkeypatch.setattr(creation, "write", spying)
+    return sizes
+
+
+async def test_rows_that_share_a_statement_are_written_as_alone(
+    own_engine: AsyncEngine, session: Session, account: Account, new_account: Any, statements: list[int]
+) -> None:
+    others = [await new_account() for _ in range(3)]
+    keys = {owner.id: key_of(owner) for owner in [account, *others]}
+    calls = [
+        functools.partial(short_way, account=owner, key=keys[owner.id], title=f"of {n}")
+        for n, owner in enumerate([account, *others])
+    ]
+    created = await together(own_engine, *calls)
+    long_key = key_of(account)
+    long = await long_way(session, account, long_key)
+
+    assert statements == [4]
+    expected = common(await written(session, long, long_key))
+    for n, (owner, task) in enumerate(zip([account, *others], created, strict=True)):
+        rows = common(await written(session, task, keys[owner.id]))
+        assert task.title == rows[0]["title"] == rows[2]["answer"]["task"]["title"] == f"of {n}"
+        for mine, its in zip(rows, expected, strict=True):
+            own = {"title", "fields", "answer", "owner_id", "actor_id", "scope_id", "input_hash"}
+            assert {k: v for k, v in mine.items() if k not in own} == {k: v for k, v in its.items() if k not in own}
+        assert rows[1]["fields"].keys() == expected[1]["fields"].keys()
+        assert {row.get("owner_id", owner.id) for row in rows} == {owner.id}
+        assert rows[1]["actor_id"] == rows[2]["scope_id"] == owner.id
+
+
+async def test_obstacles_of_some_are_no_obstacles_for_others(
+    own_engine: AsyncEngine, session: Session, admin: Account, account: Account, statements: list[int]
+) -> None:
+    used, twice, same = key_of(admin), key_of(admin), uuid.uuid4()
+    first = await short_way(session, admin, used)
+    before = await _count(session, admin)
+    ways = [
+        functools.partial(short_way, account=admin, key=None, id=first.id, title="its id is taken"),
+        functools.partial(short_way, account=admin, key=None, owner_id=uuid.uuid4(), title="its owner is gone"),
+        functools.partial(short_way, account=admin, key=key_of(admin), title="fine"),
+        functools.partial(short_way, account=admin, key=used, title="its key was used"),
+        functools.partial(short_way, account=admin, key=twice, title="once"),
+        functools.partial(short_way, account=admin, key=twice, title="twice"),
+        functools.partial(short_way, account=admin, key=None, id=same, title="first of this id"),
+        functools.partial(short_way, account=admin, key=None, id=same, title="second of this id"),
+        functools.partial(short_way, account=account, key=None, title="somebody else's"),
+    ]
+    created = await together(own_engine, *ways)
+
+    titles = [task and task.title for task in created]
+    assert titles == [None, None, "fine", None, "once", None, "first of this id", None, "somebody else's"]
+    after = await _count(session, admin)
+    assert [a - b for a, b in zip(after, before, strict=True)] == [3, 3, 2]
+
+
+async def test_nobody_waits_for_an_owner_that_is_being_deleted(
+    own_engine: AsyncEngine, session: Session, account: Account, new_account: Any, statements: list[int]
+) -> None:
+    leaving, deleted = await new_account(), asyncio.Event()
+
+    async def delete(session: Session) -> None:
+        await users.delete(session, leaving.viewer, leaving.id)
+        await session.flush()
+        deleted.set()
+        await asyncio.sleep(0.5)
+
+    deleting = asyncio.create_task(session.transact(delete))
+    await deleted.wait()
+    [own, none] = await together(
+        own_engine,
+        functools.partial(short_way, account=account, key=None, title="mine"),
+        functools.partial(short_way, account=leaving, key=None, title="too late"),
+    )
+    was_quick = not deleting.done()
+    await deleting
+
+    assert (own.title, none, was_quick) == ("mine", None, True)
+    assert statements == [2]
+
+
+async def test_a_row_that_breaks_a_rule_of_the_database_takes_nobody_along(
+    own_engine: AsyncEngine, account: Account, statements: list[int]
+) -> None:
+    async def broken(session: Session) -> Any:
+        row = tasks.new(account.viewer, {**FIELDS, "title": " not trimmed "})
+        return await creation.create(session, Task, row, "task", None, COLUMNS)
+
+    created = await together(own_engine, functools.partial(short_way, account=account, key=None), broken)
+
+    assert [task and task.title for task in created] == ["Write", None]
+    assert statements == [2]
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=40)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries(
+            {
+                "title": TEXT.map(lambda text: f"t{text}t"),
+                "description": TEXT,
+                "status": st.sampled_from(TaskStatus),
+                "tags": st.lists(TEXT.map(lambda text: f"t{text}t"), max_size=4),
+                "due_at": st.none() | st.datetimes(timezones=st.just(UTC)),
+            }
+        ),
+        min_size=2,
+        max_size=5,
+    )
+)
+async def test_whatever_is_in_a_row_it_is_stored_as_alone(
+    engine: AsyncEngine, session: Session, account: Account, rows: list[dict[str, Any]]
+) -> None:
+    alone = [await short_way(session, account, None, **row) for row in rows]
+    shared = await together(engine, *(functools.partial(short_way, account=account, key=None, **row) for row in rows))
+
+    own = {"id", "created_at", "updated_at", "completed_at"}
+    for one, other in zip(alone, shared, strict=True):
+        assert {name: getattr(one, name) for name in COLUMNS - own} == {
+            name: getattr(other, name) for name in COLUMNS - own
+        }
