@@ -10,6 +10,7 @@ nothing is written and the long way through the ORM says what is wrong. A test h
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, cast
+from uuid import UUID
 
 import orjson
 from asyncpg import IntegrityConstraintViolationError, PostgresError
@@ -109,6 +110,8 @@ def _json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, UUID):  # most are: the driver has a class of its own, which orjson does not know
+        return str(value)
     return f"\\x{value.hex()}" if isinstance(value, bytes) else plain(value)
 
 

@@ -10,14 +10,16 @@ from uuid import UUID
 
 from asyncpg.pgproto import pgproto
 
+FIXED = 0x7 << 76 | 0b10 << 62
+"""The version and the variant."""
+FREE = ~(0xF << 76 | 0b11 << 62)
+
 
 def new_id() -> UUID:
     """A new UUIDv7: 48 bits of Unix milliseconds, then 74 random bits, so that new rows are neighbours in an index."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10))
-    return UUID(
-        int=milliseconds << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62 | random & 0x3FFF_FFFF_FFFF_FFFF
-    )
+    bits = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
+    id: UUID = pgproto.UUID((bits & FREE | FIXED).to_bytes(16))
+    return id
 
 
 def parse_id(text: str) -> UUID | None:
