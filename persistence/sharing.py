@@ -16,6 +16,8 @@ AT_ONCE = 4
 """Statements of one kind that run at a time, when they take longer than `PATIENCE`."""
 PATIENCE = 0.001
 """How long, in seconds, the next statement waits for the one before it: with a database nearby that is done then."""
+ENOUGH = 16
+"""So many that wait start a statement without waiting for more: the database works on it while others still ask."""
 AT_MOST = 100
 """How many share one statement."""
 LOOK_AFTER = 0.05
@@ -45,7 +47,9 @@ class Shared(Generic[Asked]):
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         self._waiting.append((asked, apart, future))
-        if self._next is None:
+        if len(self._waiting) >= ENOUGH and len(self._running) < AT_ONCE:
+            self._start()
+        elif self._next is None:
             if not self._running:
                 self._next = loop.call_soon(self._start)  # what has arrived together asks together
             elif len(self._running) < AT_ONCE:

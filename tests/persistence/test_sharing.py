@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from persistence import nodes, tasks
 from persistence.models import Task
 from persistence.session import Session
-from persistence.sharing import AT_MOST, AT_ONCE, LOOK_AFTER, PATIENCE, Shared
+from persistence.sharing import AT_MOST, AT_ONCE, ENOUGH, LOOK_AFTER, PATIENCE, Shared
 from tests.conftest import Account
 from tests.persistence.conftest import Write
 
@@ -82,16 +82,32 @@ async def test_nobody_waits_long_for_a_statement_that_takes_long() -> None:
     assert table.statements == [*running, list(range(AT_ONCE, AT_ONCE + 3))]
 
 
-async def test_no_more_share_a_statement_than_may() -> None:
+async def test_enough_start_a_statement_while_others_still_ask() -> None:
     table = Table()
-    futures = [table.ask(n) for n in range(AT_MOST + 1)]
+    futures = [table.ask(n) for n in range(ENOUGH + 2)]
     await turns()
+    running = [len(statement) for statement in table.statements]
     table.gates[0].set_result(None)
     await turns()
     table.gates[1].set_result(None)
     await asyncio.gather(*futures)
 
-    assert [len(statement) for statement in table.statements] == [AT_MOST, 1]
+    assert running == [ENOUGH]
+    assert table.statements == [list(range(ENOUGH)), [ENOUGH, ENOUGH + 1]]
+
+
+async def test_no_more_share_a_statement_than_may() -> None:
+    table = Table()
+    futures = [table.ask(n) for n in range(AT_ONCE * ENOUGH + AT_MOST + 1)]
+    await turns()
+    for gate in table.gates:
+        gate.set_result(None)
+    await turns()
+    for gate in table.gates[AT_ONCE:]:
+        gate.set_result(None)
+    await asyncio.gather(*futures)
+
+    assert [len(statement) for statement in table.statements] == [ENOUGH] * AT_ONCE + [AT_MOST, 1]
 
 
 async def test_what_has_something_in_common_does_not_share() -> None:
