@@ -39,6 +39,7 @@ from graph.execution.compiler_plans import (
     SEQUENCES,
     Complete,
     Facts,
+    Form,
     ObjectPlan,
     Position,
     Site,
@@ -172,7 +173,7 @@ class Compiler:
     def complete_object(self, type_: GraphQLObjectType, details: FieldDetailsList) -> Complete:
         plan, accepted = self.subplan(type_, details), self.types.acceptance(type_)
         is_type_of: Any = type_.is_type_of
-        execute, pure, skeletons = plan.execute, plan.pure, plan.skeletons
+        execute, forms = plan.execute, plan.forms
 
         def complete(ex: CompiledExecution, value: Any, info: Any, path: Path, site: Site | None) -> Any:
             if accepted is not None:
@@ -182,9 +183,8 @@ class Compiler:
                 if ex.is_awaitable(answer):
                     return ex.complete_when_told(answer, type_, details, path, value)
                 raise Surprise
-            if not pure:
-                return execute(ex, value, path, site)
-            return (skeletons.get(type(value)) or plan.skeleton_for(type(value)))(value)
+            form = forms.get(type(value)) or plan.form(type(value))
+            return execute(ex, value, path, site, form) if form.resolved else form.make(value)
 
         return complete
 
@@ -230,11 +230,11 @@ class Compiler:
         def complete(ex: CompiledExecution, value: Any, info: Any, path: Path, site: Site | None) -> Any:
             kinds = classes_of(value)
             if plan is not None and accepted is not None and all_accepted(kinds, value, accepted):
-                kind = next(iter(kinds)) if len(kinds) == 1 else None
-                if plan.pure:
-                    return plan.loop_for(kind)(value)
-                skeleton = plan.skeleton_for(kind)
-                return self.execute_items(ex, plan, skeleton, value, item_type, details, path, site)
+                form = plan.form(next(iter(kinds)) if len(kinds) == 1 else None)
+                if not form.resolved:
+                    return form.loop(value)
+                made = form.run_level(ex, value, nullable, path, site)
+                return self.execute_items(ex, form, value, item_type, details, path, site) if made is None else made
             out: list[Any] = [None] * len(value)
             for index, item in enumerate(value):
                 item_path: Path = new(Path, (path, index, None))
@@ -253,8 +253,7 @@ class Compiler:
     @staticmethod
     def execute_items(
         ex: CompiledExecution,
-        plan: ObjectPlan,
-        skeleton: Any,
+        form: Form,
         items: list[Any],
         item_type: Any,
         details: FieldDetailsList,
@@ -267,7 +266,8 @@ class Compiler:
         for index, item in enumerate(items):
             item_path: Path = new(Path, (path, index, None))
             try:
-                out[index] = plan.execute(ex, item, item_path, (out, index, item_path) if nullable else site, skeleton)
+                item_site = (out, index, item_path) if nullable else site
+                out[index] = form.plan.execute(ex, item, item_path, item_site, form)
             except Exception as error:
                 ex.handle_field_error(error, item_type, details, item_path)
                 if ex.pending:

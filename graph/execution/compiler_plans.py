@@ -6,6 +6,8 @@ A plan runs with a `CompiledExecution`; it holds nothing of a request and is sha
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
+from functools import cached_property
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +25,9 @@ from graphql.pyutils import Path
 from graphql.type.introspection import TypeNameMetaFieldDef
 from strawberry.types.field import StrawberryField
 
-from graph.execution.compiler_resolvers import direct
-from graph.execution.compiler_source import Source
+from graph.execution.compiler_batches import Items, Places, is_in_list, resolve_later
+from graph.execution.compiler_resolvers import Direct, direct
+from graph.execution.compiler_source import Hole, Source
 from graph.execution.compiler_values import (
     ORDINARY,
     UNSEEN,
@@ -40,8 +43,8 @@ if TYPE_CHECKING:
     from graph.execution.compiler import Compiler
     from graph.execution.executor import CompiledExecution
 
-# Classes of rows for which one selection gets code of their own; usually there is one, from one SQL statement.
-MAX_ROW_CLASSES = 8
+# Classes of objects that one selection remembers; usually there is one, such as that of a SQL statement's rows.
+MAX_CLASSES_OF_PLAN = 8
 
 PENDING: Any = object()
 
@@ -66,7 +69,7 @@ class Facts:
     def __init__(self, schema: GraphQLSchema, native: bool = False, plain_members: bool = True) -> None:
         self.schema, self.types, self.natives = schema, Types(schema), Natives(schema, native)
         self.plain_members = plain_members
-        self._direct: dict[int, Callable[..., Any] | None] = {}
+        self._direct: dict[int, Direct | None] = {}
 
     @staticmethod
     def attribute(definition: GraphQLField) -> str | None:
@@ -84,13 +87,21 @@ class Facts:
             return field.python_name
         return None
 
-    def direct(self, definition: GraphQLField) -> Callable[..., Any] | None:
+    def direct(self, definition: GraphQLField) -> Direct | None:
         """What calls the resolver of the field without Strawberry's wrapper, if that is safe."""
         key = id(definition)  # fields cannot be hashed; they live as long as the schema
         if key not in self._direct:
-            found = direct(self.schema, definition)
-            self._direct[key] = found.call if found else None
+            self._direct[key] = direct(self.schema, definition)
         return self._direct[key]
+
+    def batched(self, definition: GraphQLField) -> Direct | None:
+        """The same for the function that resolves the field for many objects (`compiler_batches`), if it has one."""
+        found = self.direct(definition)
+        if found is None or "batch" not in found.field.metadata:
+            return None
+        batched = copy(found)
+        batched.function, batched.self_, batched.parents = found.field.metadata["batch"], True, []
+        return batched
 
     def member(self, definition: GraphQLField, node: FieldNode) -> str | None:
         """The name under which graphql-core's default resolver looks for a field without a resolver."""
@@ -118,6 +129,7 @@ class Field(Position):
     __slots__ = (
         "args",
         "attribute",
+        "batched",
         "carried",
         "constant",
         "constants",
@@ -145,12 +157,14 @@ class Field(Position):
         self.constants: dict[str, Any] | None = None  # the arguments as the resolver gets them, when all requests agree
         self.template: Any = UNSEEN  # `compiler_arguments.Template`, or None
         self.resolve = definition.resolve or compiler.field_resolver
-        self.direct = compiler.facts.direct(definition)
+        found, batched = compiler.facts.direct(definition), compiler.facts.batched(definition)
+        self.direct = found.call if found else None
+        self.batched = batched.call if batched else None
         # The attribute in which an object may bring along what the resolver would return for it.
         self.carried: str | None = None
         kind = get_nullable_type(definition.type)
-        if self.direct is not None and is_object_type(kind) and compiler.types.acceptance(kind) is not None:
-            self.carried = definition.extensions["strawberry-definition"].metadata.get("carried")
+        if found is not None and is_object_type(kind) and compiler.types.acceptance(kind) is not None:
+            self.carried = found.field.metadata.get("carried")
 
     def run(self, ex: CompiledExecution, source: Any, parent_path: Path | None, site: Site | None, box: Any) -> Any:
         """Resolve and complete the field for one object: the value, or PENDING when it will be stored in `box`."""
@@ -159,11 +173,11 @@ class Field(Position):
             if self.carried is not None and (carried := getattr(source, self.carried, None)) is not None:
                 # The type is known by the class alone, so nobody needs the info.
                 return self.at(ex, carried, None, path, site, box, self.key)  # type: ignore[misc]  # set by link()
+            if self.batched is not None and is_in_list(parent_path):
+                resolve_later(ex, self, [source], [box], [(path, site)])
+                return PENDING
             info = ex.info(self, path)
-            if self.direct is not None:
-                result = self.direct(ex, self, source, info)
-            else:
-                result = self.resolve(source, info, **(ex.arguments(self) if self.args is None else self.args))
+            result = self.call(ex, source, info)
             if type(result) not in ORDINARY and ex.is_awaitable(result):
                 ex.wait_for((result, self, info, path, site, box, self.key))
                 return PENDING
@@ -173,6 +187,52 @@ class Field(Position):
             if ex.pending:
                 ex.abandon(path)
             return None
+
+    def call(self, ex: CompiledExecution, source: Any, info: Any) -> Any:
+        """What the resolver returns for one object."""
+        if self.attribute is not None:  # all that Strawberry's wrapper would do
+            return getattr(source, self.attribute)
+        if self.direct is not None:
+            return self.direct(ex, self, source, info)
+        return self.resolve(source, info, **(ex.arguments(self) if self.args is None else self.args))
+
+
+class Form:
+    """How objects of one class are made (None: of any class). The code is generated when it is used first."""
+
+    def __init__(self, plan: ObjectPlan, kind: type | None) -> None:
+        self.plan, self.kind = plan, kind
+        # Makes one object, null in place of the fields that have to be resolved for it.
+        self.make, self.resolved = Source(plan.compiler, kind).one(plan)
+
+    @cached_property
+    def loop(self) -> Callable[[Any], list[dict[str, Any]]]:
+        """What makes a list of objects for which nothing has to be resolved."""
+        return Source(self.plan.compiler, self.kind).loop(self.plan)
+
+    @cached_property
+    def level(self) -> tuple[Callable[..., list[dict[str, Any]]], list[Hole]] | None:
+        """What makes a list of objects of which all that is to be resolved is resolved for many at once."""
+        return Source(self.plan.compiler, self.kind).level(self.plan)
+
+    def run_level(
+        self, ex: CompiledExecution, items: list[Any], nullable: bool, path: Path, site: Site | None
+    ) -> list[Any] | None:
+        """A list of objects, their fields pending; None when something is not as expected, and nothing happened."""
+        if self.level is None:
+            return None
+        function, holes = self.level
+        found: list[list[Any]] = [[] for _ in range(2 * len(holes))]
+        try:
+            made: list[Any] = function(items, *[each.append for each in found])
+        except Exception:  # whatever is wrong, graphql-core says so
+            return None
+        if made:
+            places = Items(made, nullable, path, site)
+            for n, hole in enumerate(holes):
+                sources, boxes = found[2 * n : 2 * n + 2]
+                resolve_later(ex, hole.field, sources, boxes, Places(places, hole.way, hole.field))
+        return made
 
 
 class ObjectPlan:
@@ -186,56 +246,41 @@ class ObjectPlan:
             if definition:
                 self.fields.append(Field(compiler, type_, key, details, definition))
         compiler.count(len(self.fields))
-        self.skeletons: dict[type | None, Callable[[Any], dict[str, Any]]] = {}
-        self.loops: dict[type | None, Callable[[Any], list[dict[str, Any]]]] = {}
-        self.resolved: list[Field] = Source(compiler).skeleton(self)[1]
+        # By the class of the objects.
+        self.forms: dict[type | None, Form] = {None: Form(self, None)}
+        self.resolved = self.forms[None].resolved
         self.pure = not self.resolved
         for field in self.resolved:
             field.at = compiler.position(field.return_type, field.details)
             field.many = compiler.many(field.return_type, field.details)
 
-    def skeleton_for(self, kind: type | None) -> Callable[[Any], dict[str, Any]]:
-        """What makes one object, null in place of resolved fields; for rows of one class it reads by position."""
-        kind = self.row(kind, self.skeletons)
-        skeleton = self.skeletons.get(kind)
-        if skeleton is None:
-            source = Source(self.compiler, kind)
-            skeleton = self.skeletons[kind] = source.function(source.skeleton(self)[0])
-        return skeleton
-
-    def loop_for(self, kind: type | None) -> Callable[[Any], list[dict[str, Any]]]:
-        """What makes a list of pure objects, all of one class when there is a class."""
-        kind = self.row(kind, self.loops)
-        loop = self.loops.get(kind)
-        if loop is None:
-            source = Source(self.compiler, kind)
-            loop = self.loops[kind] = source.loop(source.skeleton(self)[0])
-        return loop
+    def form(self, kind: type | None) -> Form:
+        """How objects of the class are made. Code for one class alone is made for rows: it reads by position."""
+        form = self.forms.get(kind)
+        if form is None:
+            form = self.forms[None]
+            if len(self.forms) <= MAX_CLASSES_OF_PLAN and kind is not None:
+                form = self.forms[kind] = Form(self, kind) if self.compiler.types.is_row(kind) else form
+        return form
 
     def loop(self, values: list[Any], accepted: Acceptance) -> list[dict[str, Any]]:
         """All the values as objects, when they are; Surprise when one is not."""
         kinds = classes_of(values)
         if not all_accepted(kinds, values, accepted):
             raise Surprise
-        return self.loop_for(next(iter(kinds)) if len(kinds) == 1 else None)(values)
-
-    def row(self, kind: type | None, made: dict[type | None, Any]) -> type | None:
-        """The class when code for it alone is worth making: rows, and of these not arbitrarily many."""
-        if kind is None or kind in made:
-            return kind
-        return kind if self.compiler.types.is_row(kind) and len(made) < MAX_ROW_CLASSES else None
+        return self.form(next(iter(kinds)) if len(kinds) == 1 else None).loop(values)
 
     def execute(
-        self, ex: CompiledExecution, source: Any, path: Path | None, site: Site | None, skeleton: Any = None
+        self, ex: CompiledExecution, source: Any, path: Path | None, site: Site | None, form: Form | None = None
     ) -> dict[str, Any]:
         """The object that the selection makes of the source; pending fields are stored in it later."""
+        form = form or self.forms.get(type(source)) or self.form(type(source))
+        resolved = form.resolved
         try:
-            if skeleton is None:
-                skeleton = self.skeletons.get(type(source)) or self.skeleton_for(type(source))
-            data: dict[str, Any] = skeleton(source)
+            data: dict[str, Any] = form.make(source)
         except Exception:  # whatever is wrong, graphql-core says so
-            data = self.execute_pure_fields_apart(ex, source, path, site)
-        for field in self.resolved:
+            data, resolved = self.execute_pure_fields_apart(ex, source, path, site), self.resolved
+        for field in resolved:
             result = field.run(ex, source, path, site, data)
             if result is not PENDING:
                 data[field.key] = result

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from uuid import UUID
 
 from graphql import (
@@ -32,17 +34,19 @@ from graphql import (
 from graph.execution.compiler_values import (
     ORDINARY,
     Surprise,
+    is_accepted,
     ordinary,
     plain_items,
     plain_member,
     position_of,
     row_of,
+    view_of,
     written_form,
 )
 
 if TYPE_CHECKING:
     from graph.execution.compiler import Compiler
-    from graph.execution.compiler_plans import ObjectPlan
+    from graph.execution.compiler_plans import Field, ObjectPlan
 
 LARGEST_FLOAT = 1.7976931348623157e308
 INT = "-2147483648 <= {v} <= 2147483647"  # GraphQL, section 3.5.1
@@ -50,7 +54,7 @@ INT = "-2147483648 <= {v} <= 2147483647"  # GraphQL, section 3.5.1
 # From this length on it pays to look at the classes of all items first, and to read rows by position.
 LONG = 5
 
-LOOP = "def {name}(items):\n out = []\n add = out.append\n for {item} in items:\n  add({value})\n return out"
+LOOP = "def {name}(items):\n out = []\n add = out.append\n for {each}:\n  add({value})\n return out"
 
 
 def serialiser(type_: Any, nullable: bool) -> Callable[[Any], Any]:
@@ -73,12 +77,38 @@ def unexpected_null() -> NoReturn:
     raise Surprise
 
 
+def each_list(many: Callable[[Any], list[Any]], lists: list[Any]) -> list[list[Any]]:
+    """What `many` makes of each of the lists, when it is called with all items once."""
+    if set(map(type, lists)) - {list}:
+        raise Surprise
+    made = many([*chain.from_iterable(lists)])
+    out, start = [], 0
+    for items in lists:
+        end = start + len(items)
+        out.append(made[start:end])
+        start = end
+    return out
+
+
+class Hole(NamedTuple):
+    """A field that a generated loop leaves null, for objects that are part of the items of a list."""
+
+    field: Field
+    way: tuple[Field, ...]
+    """The fields that lead from an item to the object that has the field; none: it is the item itself."""
+    source: str
+    box: str
+    """Expressions of the object and of what is made of it."""
+
+
 class Source:
     """The source of one generated function and the names that it uses."""
 
     def __init__(self, compiler: Compiler, kind: type | None = None) -> None:
         """`kind` is the class of the objects, when the code is for one class of rows only."""
-        self.compiler, self.kind = compiler, kind
+        self.compiler = compiler
+        # By the expression of an object: its class, and the expression of the row that it is or holds.
+        self.rows: dict[str, tuple[type, str]] = {} if kind is None else {"o": (kind, row_of(kind))}
         self.names: dict[str, Any] = {
             "ORDINARY": ORDINARY,
             "ordinary": ordinary,
@@ -88,6 +118,11 @@ class Source:
         }
         self.helpers: list[str] = []
         self.count = 0
+        # None: an object with a field that needs its resolver is not made here.
+        self.holes: list[Hole] | None = None
+        self.way: tuple[Field, ...] = ()
+        # Lists that all objects of a loop have: a name for that of one object, and the expression of all of them.
+        self.inner: list[tuple[str, str]] | None = None
 
     def name(self, prefix: str, value: Any = None) -> str:
         """A new name, bound to the value when there is one."""
@@ -99,50 +134,76 @@ class Source:
 
     def object(self, plan: ObjectPlan, src: str) -> str | None:
         """The object that the selection of the plan makes of `src`; None when a resolver is needed for it."""
-        parts = []
-        for field in plan.fields:
-            value = self.field(field, src)
-            if value is None:
-                return None
-            parts.append(f"{field.key!r}: {value}")
-        return "{" + ", ".join(parts) + "}"
+        text, resolved = self.skeleton(plan, src)
+        return None if resolved else text
 
-    def skeleton(self, plan: ObjectPlan) -> tuple[str, list[Any]]:
+    def skeleton(self, plan: ObjectPlan, src: str = "o") -> tuple[str, list[Field]]:
         """The same with null for each field that needs its resolver, and these fields."""
         parts, resolved = [], []
         for field in plan.fields:
-            value = self.field(field, "o")
+            value = self.field(field, src)
             if value is None:
                 resolved.append(field)
             parts.append(f"{field.key!r}: {value}")
         return "{" + ", ".join(parts) + "}", resolved
 
-    def field(self, field: Any, src: str) -> str | None:
+    def field(self, field: Field, src: str) -> str | None:
         if field.constant is not None:
             return repr(field.constant)
+        kind, row = self.rows.get(src, (None, src))
         if field.attribute is not None:
-            if self.kind is not None and src == "o" and (text := self.text(field)) is not None:
+            if kind is not None and (text := self.text(field, kind, row, src)) is not None:
                 return text
-            index = position_of(self.kind, field.attribute) if self.kind is not None and src == "o" else None
-            read = f"{src}.{field.attribute}" if index is None else f"{row_of(cast('type', self.kind))}[{index}]"
+            index = None if kind is None else position_of(kind, field.attribute)
+            read = f"{src}.{field.attribute}" if index is None else f"{row}[{index}]"
         elif field.member is not None:
             read = f"plain_member({src}, {field.member!r})"
         else:
-            return None
+            return None if kind is None or field.carried is None else self.part(field, kind, row)
+        if src == "o" and self.inner is not None and (all_lists := self.lists(field)) is not None:
+            self.inner.append((self.name("made"), f"{all_lists}([{read} for o in items])"))
+            return self.inner[-1][0]
         return self.value(field.return_type, field.details, read)
 
-    def text(self, field: Any) -> str | None:
+    def part(self, field: Field, kind: type, row: str) -> str | None:
+        """The object that rows of the class bring along for the field, read from the row itself."""
+        view, type_ = view_of(kind, field.carried or ""), get_nullable_type(field.return_type)
+        accepted = self.compiler.types.acceptance(type_)
+        if view is None or accepted is None or not is_accepted(view, accepted):
+            return None
+        src = f"{self.name('view', view)}({row})"
+        self.rows[src] = view, row
+        self.way = (*self.way, field)
+        text, resolved = self.skeleton(self.compiler.subplan(type_, field.details), src)
+        if resolved and self.holes is not None and all(hole.batched for hole in resolved):
+            box = self.name("box")
+            text = f"({box} := {text})"
+            self.holes += [Hole(hole, self.way, src, box) for hole in resolved]
+            resolved = []
+        self.way = self.way[:-1]
+        return None if resolved else text
+
+    def lists(self, field: Field) -> str | None:
+        """What makes the lists of many objects at once: with short lists the loops take longer than what they do."""
+        type_ = get_nullable_type(field.return_type)
+        if type_ is field.return_type or not is_list_type(type_) or not is_non_null_type(type_.of_type):
+            return None
+        many = self.compiler.many(type_.of_type, field.details)
+        return None if many is None else self.name("lists", partial(each_list, many))
+
+    def text(self, field: Field, kind: type, row: str, src: str) -> str | None:
         """The value of a leaf that the row has as text, if it is what the leaf's type would write."""
-        getter, type_ = written_form(cast("type", self.kind), field.attribute), get_nullable_type(field.return_type)
+        assert field.attribute is not None
+        getter, type_ = written_form(kind, field.attribute), get_nullable_type(field.return_type)
         if getter is None or not self.compiler.natives.writes(type_, getter.kind):
             return None
         nullable = not is_non_null_type(field.return_type)
-        read = f"{row_of(cast('type', self.kind))}[{getter.position}]"
+        read = f"{row}[{getter.position}]"
         if getter.lengths is None:
             return read if nullable else f"({read} or null())"
         v, lengths, strict = self.name("v"), self.name("n", getter.lengths), self.name("s", serialiser(type_, nullable))
         test = f"({v} := {read}) is None or len({v})" if nullable else f"len({v} := {read})"
-        return f"({v} if {test} in {lengths} else {strict}(o.{field.attribute}))"
+        return f"({v} if {test} in {lengths} else {strict}({src}.{field.attribute}))"
 
     def value(self, type_: Any, details: Any, src: str) -> str | None:
         """The completed value of `src`; None when a resolver is needed for it."""
@@ -152,7 +213,7 @@ class Source:
             return self.leaf(type_, nullable, src)
         v = self.name("v")
         if is_list_type(type_):
-            body = self.list(type_.of_type, details, v)
+            body = self.items(type_.of_type, details, v)
         elif is_object_type(type_) and (accepted := self.compiler.types.acceptance(type_)) is not None:
             known, accept = self.name("k", accepted[0]), self.name("a", accepted[1])
             body = self.object(self.compiler.subplan(type_, details), v)
@@ -163,12 +224,12 @@ class Source:
             return None
         return f"({'None' if nullable else 'null()'} if ({v} := {src}) is None else {body})"
 
-    def list(self, item_type: Any, details: Any, v: str) -> str | None:
+    def items(self, item_type: Any, details: Any, v: str) -> str | None:
         helper, x = self.name("list"), self.name("x")
         item = self.value(item_type, details, x)
         if item is None:
             return None
-        self.helpers.append(LOOP.format(name=helper, item=x, value=item))
+        self.helpers.append(LOOP.format(name=helper, each=f"{x} in items", value=item))
         one_by_one = f"{helper}(plain_items({v}))"
         inner = get_nullable_type(item_type)
         if inner is item_type or not is_object_type(inner):
@@ -223,15 +284,35 @@ class Source:
         tests[0] = tests[0].replace(f"type({v})", f"type{first}", 1)
         return f"({v} if {' or '.join(tests)}{f' or {v} is None' if nullable else ''} else {strict}({v}))"
 
-    def function(self, expression: str) -> Callable[[Any], Any]:
-        """`f(o)`: the value of the expression for one object."""
-        return self._compiled(f"def f(o):\n return {expression}")
+    def one(self, plan: ObjectPlan) -> tuple[Callable[[Any], Any], list[Field]]:
+        """`f(o)`: one object, null in place of the fields that need their resolver; and these fields."""
+        text, resolved = self.skeleton(plan)
+        return self._compiled(f"def f(o):\n return {text}"), resolved
 
-    def loop(self, expression: str) -> Callable[[Any], Any]:
-        """`f(items)`: the list of the values of the expression for each object."""
-        return self._compiled(
-            f"def f(items):\n out = []\n add = out.append\n for o in items:\n  add({expression})\n return out"
-        )
+    def loop(self, plan: ObjectPlan) -> Callable[[Any], Any]:
+        """`f(items)`: the list of the objects made of the items, for which no resolver is needed."""
+        self.inner = []
+        text, _ = self.skeleton(plan)
+        each = "o in items"
+        if self.inner:
+            names, lists = zip(*self.inner, strict=True)
+            each = f"o, {', '.join(names)} in zip(items, {', '.join(lists)})"
+        return self._compiled(LOOP.format(name="f", each=each, value=text))
+
+    def level(self, plan: ObjectPlan) -> tuple[Callable[..., Any], list[Hole]] | None:
+        """The same when only fields are left over that are resolved for many objects at once, and these.
+
+        `f(items, object, made, object, made, ...)`: two functions for each hole, called with its object and box.
+        """
+        self.holes = []
+        text, resolved = self.skeleton(plan)
+        if not all(field.batched for field in resolved):
+            return None
+        holes = [*self.holes, *(Hole(field, (), "o", "made") for field in resolved)]
+        lines = [f"def f(items, {', '.join(f'object{n}, made{n}' for n in range(len(holes)))}):"]
+        lines += [" out = []", " add = out.append", " for o in items:", f"  add((made := {text}))"]
+        lines += [f"  object{n}({hole.source})\n  made{n}({hole.box})" for n, hole in enumerate(holes)]
+        return self._compiled("\n".join([*lines, " return out"])), holes
 
     def _compiled(self, text: str) -> Callable[[Any], Any]:
         # Only names made here, Python identifiers of attributes and repr() of keys become source text.

@@ -67,6 +67,15 @@ def classes_of(items: Any) -> set[type]:
     return kinds
 
 
+def is_accepted(kind: type, accepted: Acceptance) -> bool:
+    """Whether objects of the class are of the type, of which the class alone decides."""
+    known, accept = accepted
+    try:
+        return kind in known or accept(object.__new__(kind))
+    except Surprise:
+        return False
+
+
 def all_accepted(kinds: set[type], items: list[Any], accepted: Acceptance) -> bool:
     """Whether every item is an object of the type; null is no object, a wrong object a Surprise."""
     if NoneType in kinds:
@@ -105,6 +114,13 @@ def getter_of(kind: type, attribute: str) -> Any:
 def row_of(kind: type) -> str:
     """How the row is reached from an object `o` of the class: it is the row, or holds it as its class says."""
     return f"o.{kind.__row__}" if hasattr(kind, "__row__") else "o"
+
+
+def view_of(kind: type, attribute: str) -> type | None:
+    """The class for which `object.attribute` is `view(object)`: a part of a row, as an object of its own (`row_of`)."""
+    member = getattr(kind, attribute, None)
+    getter = member.fget if isinstance(member, property) else None
+    return getter if isinstance(getter, type) and hasattr(getter, "__row__") else None
 
 
 def position_of(kind: type, attribute: str) -> int | None:

@@ -169,7 +169,7 @@ class CompiledExecution(Executor[Any]):
                     if self.pending:
                         return self.finish_later(data, fields)
             else:
-                data = plan.execute(self, self.root_value, None, None, plan.skeletons.get(None))
+                data = plan.execute(self, self.root_value, None, None, plan.forms[None])
                 if self.pending:
                     return self.finish_later(data, ())
         except GraphQLError as error:

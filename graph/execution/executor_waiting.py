@@ -2,7 +2,8 @@
 
 A group is all the awaitables of one field. Groups of a level run concurrently; a group is completed in one pass when
 all of it is done, so that what its values lead to is asked for at once and each dataloader gets one batch per level.
-Futures need neither a task nor a callback each: only the first unfinished one of a group is watched.
+Futures need neither a task nor a callback each: only the first unfinished one of a group is watched. A field that is
+resolved for many objects at once (`compiler_batches`) is awaited once.
 
 A group does not wait for its slowest member for ever: from time to time (`PATIENCE`, then twice as long) it is looked
 at as a whole, and when some of it is done that part is completed. That bounds how late an error is noticed which
@@ -12,11 +13,13 @@ makes the rest superfluous, because a null has to go where others are still awai
 from __future__ import annotations
 
 from asyncio import Future, ensure_future, gather, get_running_loop, iscoroutine, isfuture
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from graphql import GraphQLError, is_non_null_type
 from graphql.pyutils import Path
 
+from graph.execution.compiler_batches import Batch, Later
 from graph.execution.compiler_plans import PENDING
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ class Group:
 
     __slots__ = ("eager", "entries", "futures", "head", "waiting")
 
-    def __init__(self, waiting: Waiting, entries: list[Entry]) -> None:
+    def __init__(self, waiting: Waiting, entries: Sequence[Entry]) -> None:
         self.waiting, self.entries = waiting, entries
         self.head, self.eager = 0, False
         self.futures: list[Future[Any] | None] = []
@@ -91,13 +94,101 @@ class Group:
                 if future is not None and not future.done():
                     future.add_done_callback(self.waiting.wake)
 
+    def complete(self) -> bool:
+        """Complete what is done; whether that is all."""
+        if self.complete_together():
+            return True
+        futures = self.futures
+        for index, entry in enumerate(self.entries):
+            future = futures[index]
+            if future is None or not future.done():
+                continue  # dropped, or not its turn yet
+            futures[index] = None
+            error = future.exception()
+            if error is None:
+                self.waiting.complete(entry, future.result())
+            elif isinstance(error, Exception):
+                self.waiting.fail(entry, error)
+            else:
+                raise error
+        if all(future is None for future in futures):
+            return True
+        self.advance()
+        return False
+
+    def complete_together(self) -> bool:
+        """Complete a whole group at once, when all of it is done and what one would expect; False: one at a time."""
+        many = self.entries[0][1].many
+        if many is None or self.eager or len(self.entries) == 1:
+            return False
+        try:
+            # A future that was dropped is None and has no result.
+            values = many([future.result() for future in self.futures])  # type: ignore[union-attr]
+        except Exception:
+            return False
+        for entry, value in zip(self.entries, values, strict=True):
+            entry[5][entry[6]] = value
+        return True
+
+    def drop(self, path: Path | None) -> None:
+        """Cancel what is at or below the path."""
+        for index, entry in enumerate(self.entries):
+            future = self.futures[index]
+            if future is not None and is_under(entry[3], path):
+                self.futures[index] = None
+                self.waiting.cancel(future)
+        self.advance()
+
+
+class BatchGroup:
+    """The objects of a batch, which is awaited as a whole."""
+
+    __slots__ = ("batch", "future", "left", "waiting")
+
+    def __init__(self, waiting: Waiting, batch: Batch, awaitable: Any) -> None:
+        self.waiting, self.batch = waiting, batch
+        self.left: set[int] | None = None  # those whose values are still wanted; None: all
+        self.future: Future[Any] = ensure_future(awaitable)
+
+    def advance(self) -> None:
+        if self.future.done():
+            self.waiting.wake()
+        else:
+            self.future.add_done_callback(self.waiting.wake)
+
+    def is_ready(self) -> bool:
+        return self.future.done() or self.left == set()
+
+    def lose_patience(self) -> None:
+        pass
+
+    def complete(self) -> bool:
+        if self.left == set():
+            return True
+        error = self.future.exception()
+        if error is None:
+            self.waiting.complete_batch(self.batch, self.future.result(), self.left)
+        elif isinstance(error, Exception):
+            self.waiting.fail_batch(self.batch, error, self.left)
+        else:
+            raise error
+        return True
+
+    def drop(self, path: Path | None) -> None:
+        """Forget those at or below the path; without any left, the whole is cancelled."""
+        left = range(len(self.batch)) if self.left is None else self.left
+        self.left = {index for index in left if not is_under(self.batch[index][3], path)}
+        if not self.left:
+            self.waiting.cancel(self.future)
+            self.waiting.wake()
+
 
 class Waiting:
     """Everything that one operation waits for at a time."""
 
     def __init__(self, executor: CompiledExecution) -> None:
         self.ex, self.loop = executor, get_running_loop()
-        self.groups: list[Group] = []
+        self.groups: list[Group | BatchGroup] = []
         self.cancelled: list[Future[Any]] = []
         self.nulls: list[tuple[Site | None, GraphQLError]] = []
         self.waiter: Future[None] | None = None
@@ -115,7 +206,8 @@ class Waiting:
                 if not ready:
                     await self.sleep()
                 for group in ready:
-                    self.complete_group(group)
+                    if group.complete():
+                        self.groups.remove(group)
                 if self.nulls:
                     self.null()
         except BaseException:
@@ -125,20 +217,61 @@ class Waiting:
         await self.settle_cancelled()
 
     async def start(self) -> bool:
-        """Begin to wait for what is pending. A single awaitable is awaited here and now, without a task."""
-        pending, self.ex.pending = self.ex.pending, {}
-        if len(pending) == 1 and not self.groups:
-            (entries,) = pending.values()
-            if len(entries) == 1:
+        """Begin to wait for what is pending; whether there is more of it now, or nothing to wait for.
+
+        A single awaitable is awaited here and now, without a task. A resolver that was put off and raises at once
+        may put a null where others are pending, which then are never called.
+        """
+        alone = len(self.ex.pending) == 1 and not self.groups
+        for position in list(self.ex.pending):
+            entries: Any = self.ex.pending.pop(position, ())
+            if type(entries) is Batch and len(entries) > 1:
+                await self.start_batch(entries, alone)
+            elif alone and len(entries) == 1:
                 await self.complete_single(entries[0])
-                if self.nulls:
-                    self.null()
-                return True
-        for entries in pending.values():
-            group = Group(self, entries)
-            self.groups.append(group)
-            group.advance()
-        return False
+            elif entries:
+                self.start_group(entries)
+            if self.nulls:
+                self.null()
+        return bool(self.ex.pending) or not self.groups
+
+    async def start_batch(self, batch: Batch, alone: bool) -> None:
+        try:
+            awaitable = batch.resolve()
+            values = await awaitable if alone and awaitable is not NotImplemented else None
+        except Exception as error:
+            self.fail_batch(batch, error)
+            return
+        if awaitable is NotImplemented:
+            self.start_group(batch)
+        elif alone:
+            self.complete_batch(batch, values)
+        else:
+            self.watch(BatchGroup(self, batch, awaitable))
+
+    def start_group(self, entries: Iterable[Entry]) -> None:
+        begun = [entry for entry in map(self.begin, entries) if entry is not None]
+        if begun:
+            self.watch(Group(self, begun))
+
+    def begin(self, entry: Entry) -> Entry | None:
+        """The entry with what can be awaited; None when its field had been put off and is complete already."""
+        later = entry[0]
+        if type(later) is not Later:
+            return entry
+        try:
+            result = later.field.call(self.ex, later.source, later.info)
+        except Exception as error:
+            self.fail(entry, error)
+            return None
+        if self.ex.is_awaitable(result):
+            return (result, *entry[1:])
+        self.complete(entry, result)
+        return None
+
+    def watch(self, group: Group | BatchGroup) -> None:
+        self.groups.append(group)
+        group.advance()
 
     async def complete_single(self, entry: Entry) -> None:
         try:
@@ -148,41 +281,29 @@ class Waiting:
         else:
             self.complete(entry, value)
 
-    def complete_group(self, group: Group) -> None:
-        if self.complete_together(group):
-            self.groups.remove(group)
+    def complete_batch(self, batch: Batch, values: Any, left: set[int] | None = None) -> None:
+        """Complete the values of a batch; with `left`, only those at these places."""
+        if type(values) is not list or len(values) != len(batch):
+            self.fail_batch(batch, TypeError(f"{len(batch)} objects need as many values, not {values!r}"), left)
             return
-        futures = group.futures
-        for index, entry in enumerate(group.entries):
-            future = futures[index]
-            if future is None or not future.done():
-                continue  # dropped, or not its turn yet
-            futures[index] = None
-            error = future.exception()
-            if error is None:
-                self.complete(entry, future.result())
-            elif isinstance(error, Exception):
-                self.fail(entry, error)
+        many, key = batch.field.many, batch.field.key
+        if many is not None and left is None:
+            try:
+                made = many(values)
+            except Exception:  # noqa: S110  # found again, one by one
+                pass
             else:
-                raise error
-        if all(future is None for future in futures):
-            self.groups.remove(group)
-        else:
-            group.advance()
+                for box, value in zip(batch.boxes, made, strict=True):
+                    box[key] = value
+                return
+        for index, (entry, value) in enumerate(zip(batch, values, strict=True)):
+            if left is None or index in left:
+                self.complete(entry, value)
 
-    def complete_together(self, group: Group) -> bool:
-        """Complete a whole group at once, when all of it is done and what one would expect; False: one at a time."""
-        many = group.entries[0][1].many
-        if many is None or group.eager or len(group.entries) == 1:
-            return False
-        try:
-            # A future that was dropped is None and has no result.
-            values = many([future.result() for future in group.futures])  # type: ignore[union-attr]
-        except Exception:
-            return False
-        for entry, value in zip(group.entries, values, strict=True):
-            entry[5][entry[6]] = value
-        return True
+    def fail_batch(self, batch: Batch, error: Exception, left: set[int] | None = None) -> None:
+        for index, entry in enumerate(batch):
+            if left is None or index in left:
+                self.fail(entry, error)
 
     def complete(self, entry: Entry, value: Any) -> None:
         _, position, info, path, site, box, key = entry
@@ -219,21 +340,20 @@ class Waiting:
     def drop(self, path: Path | None) -> None:
         """Cancel what is awaited at or below a position that is null now."""
         for position, entries in list(self.ex.pending.items()):
+            left = [entry for entry in entries if not is_under(entry[3], path)]
+            if len(left) == len(entries):
+                continue
             for entry in [entry for entry in entries if is_under(entry[3], path)]:
-                entries.remove(entry)
                 if iscoroutine(entry[0]):
                     entry[0].close()
                 elif isfuture(entry[0]):
                     self.cancel(entry[0])
-            if not entries:
+            if left:
+                self.ex.pending[position] = left
+            else:
                 del self.ex.pending[position]
         for group in self.groups:
-            for index, entry in enumerate(group.entries):
-                future = group.futures[index]
-                if future is not None and is_under(entry[3], path):
-                    group.futures[index] = None
-                    self.cancel(future)
-            group.advance()
+            group.drop(path)
 
     def cancel(self, future: Future[Any]) -> None:
         if future.done():

@@ -60,8 +60,33 @@ def record_class(name: str, columns: Sequence[str]) -> type:
     return type(name, (tuple,), {"__slots__": (), **members})
 
 
+class LeafPart:
+    """A leaf that is made of the items of a wider row."""
+
+    __slots__ = ("row",)
+    __row__ = "row"
+
+    def __init__(self, row: Any) -> None:
+        self.row = row
+
+
+class FromRow:
+    """Reads an attribute of a part from the row that it holds."""
+
+    def __init__(self, place: int) -> None:
+        self.read = itemgetter(place)
+
+    def __call__(self, part: Any) -> Any:
+        return self.read(part.row)
+
+
+for place, column in enumerate(["name", "n", "f", "color"], 10):
+    setattr(LeafPart, column, property(FromRow(place)))
+
+
 LeafRow = record_class("LeafRow", ["name", "n", "f", "color"])
 ThingRow = record_class("ThingRow", ["id", "a", "leaf", "leaves", "opt", "colors", "matrix", "when", "day", "amount"])
+ThingRow.part_row = property(LeafPart)  # type: ignore[attr-defined]
 
 
 class LocalUUID(uuid.UUID):
@@ -123,12 +148,71 @@ class Named:
     name: str
 
 
+@strawberry.enum
+class Mood(Enum):
+    """How a field answers that is resolved for many objects at once."""
+
+    GOOD = 1
+    RAISES = 2
+    FAILS = 3
+    FAILS_SOME = 4
+    NULL_SOME = 5
+    REFUSES = 6
+
+
+def value_of(source: Any, mood: Mood, value: Any) -> Any:
+    odd = "1" in str(source.n if hasattr(source, "n") else source.id)
+    if mood is Mood.FAILS or (mood is Mood.FAILS_SOME and odd):
+        return ValueError("failed" if mood is Mood.FAILS else f"failed {value}")
+    return None if mood is Mood.NULL_SOME and odd else value
+
+
+async def soon(source: Any, mood: Mood, value: Any) -> Any:
+    await asyncio.sleep(0)
+    value = value_of(source, mood, value)
+    if isinstance(value, Exception):
+        raise value
+    return value
+
+
+def batch(values: Any) -> Any:
+    """The metadata of a field: `values` makes what there is for each of many objects when all goes well."""
+
+    def resolve(sources: list[Any], info: Info[Any, None], mood: Mood) -> Any:
+        if mood is Mood.RAISES:
+            raise ValueError("raised")
+        if mood is Mood.REFUSES:
+            return NotImplemented
+
+        async def answer() -> list[Any]:
+            await asyncio.sleep(0)
+            if mood is Mood.FAILS:
+                raise ValueError("failed")
+            return [value_of(source, mood, value) for source, value in zip(sources, values(sources), strict=True)]
+
+        return answer()
+
+    return {"batch": resolve}
+
+
 @strawberry.type
 class Leaf:
     name: str
     n: int
     f: float | None
     color: Color | None
+
+    @strawberry.field(metadata=batch(lambda leaves: [leaf.name.upper() for leaf in leaves]))
+    def title(self, info: Info[Context, None], mood: Mood = Mood.GOOD) -> str | None:
+        if mood is Mood.RAISES:
+            raise ValueError("raised")
+        return soon(self, mood, self.name.upper())  # type: ignore[return-value]  # awaited by the executor
+
+    @strawberry.field(metadata=batch(lambda leaves: [[leaf, leaf] for leaf in leaves]))
+    def twins(self, info: Info[Context, None], mood: Mood = Mood.GOOD) -> list["Leaf"]:
+        if mood is Mood.RAISES:
+            raise ValueError("raised")
+        return soon(self, mood, [self, self])  # type: ignore[return-value]
 
     @strawberry.field
     def where(self, info: Info[Context, None]) -> str:
@@ -206,6 +290,16 @@ class Thing(Node):
     def is_type_of(cls, obj: Any, info: GraphQLResolveInfo[Any]) -> bool:
         return type(obj) in (Thing, ThingRow)
 
+    @strawberry.field(metadata={"carried": "part_row"})
+    def part(self) -> Leaf:
+        return self.part_row if hasattr(self, "part_row") else self.leaf
+
+    @strawberry.field(metadata=batch(lambda things: [thing(int(str(t.id)[-1])) for t in things]))
+    def mate(self, info: Info[Context, None], mood: Mood = Mood.GOOD) -> Optional["Thing"]:
+        if mood is Mood.RAISES:
+            raise ValueError("raised")
+        return soon(self, mood, thing(int(str(self.id)[-1])))  # type: ignore[return-value]
+
     @strawberry.field
     def double(self, k: int = 2) -> int:
         return (self.a or 0) * k
@@ -264,7 +358,8 @@ def leaf(n: int) -> Any:
 
 def row(n: int) -> Any:
     values = (LocalUUID(int=n), n or None, leaf(n), [leaf(0), leaf(1)], None, ["r", Color.DARK_BLUE], [[1, None], []])
-    return ThingRow((*values, NOON if n % 2 else None, dt.date(2026, 1, 1 + n), decimal.Decimal(n)))
+    more = (NOON if n % 2 else None, dt.date(2026, 1, 1 + n), decimal.Decimal(n))
+    return ThingRow((*values, *more, f"part {n}", n, None, "r"))
 
 
 def thing(n: int, **changes: Any) -> Thing:
