@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 from aiodataloader import DataLoader
@@ -29,6 +30,7 @@ class Loader(DataLoader[Any, Any]):
         self.loop = asyncio.get_running_loop()
         self._fetch = batch
         self._waiting: dict[Any, list[asyncio.Future[Any]]] = {}
+        self._lists: list[tuple[Sequence[Any], asyncio.Future[Any]]] = []
         self._running: set[asyncio.Task[None]] = set()
         super().__init__(unused, loop=self.loop)
 
@@ -37,25 +39,41 @@ class Loader(DataLoader[Any, Any]):
         done = self._cache.get(key)
         if done is not None:
             return done
-        future = self.loop.create_future()
-        if not self._waiting:
-            # Two turns of the loop: siblings that resolve in tasks of their own get in as well.
-            self.loop.call_soon(self.loop.call_soon, self._dispatch)
+        future = self._asked()
         self._waiting.setdefault(key, []).append(future)
         return future
 
+    def load_all(self, keys: Sequence[Any]) -> Any:
+        """One future of the values of many keys, in their order. A key may occur several times."""
+        future = self._asked()
+        self._lists.append((keys, future))
+        return future
+
+    def _asked(self) -> asyncio.Future[Any]:
+        """A future for one more waiter."""
+        if not self._waiting and not self._lists:
+            # Two turns of the loop: siblings that resolve in tasks of their own get in as well.
+            self.loop.call_soon(self.loop.call_soon, self._dispatch)
+        return self.loop.create_future()
+
     def _dispatch(self) -> None:
         waiting, self._waiting = self._waiting, {}
-        task = self.loop.create_task(self._run(waiting))
+        lists, self._lists = self._lists, []
+        task = self.loop.create_task(self._run(waiting, lists))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _run(self, waiting: dict[Any, list[asyncio.Future[Any]]]) -> None:
+    async def _run(
+        self,
+        waiting: dict[Any, list[asyncio.Future[Any]]],
+        lists: list[tuple[Sequence[Any], asyncio.Future[Any]]],
+    ) -> None:
         try:
-            found = await self._fetch(list(waiting))
+            found = await self._fetch(list(dict.fromkeys(chain(waiting, *(keys for keys, _ in lists)))))
         except BaseException as error:
             cancelled = isinstance(error, asyncio.CancelledError)
-            for future in (future for futures in waiting.values() for future in futures if not future.done()):
+            futures = chain(*waiting.values(), (future for _, future in lists))
+            for future in [future for future in futures if not future.done()]:
                 if cancelled:
                     future.cancel()
                 else:
@@ -63,12 +81,15 @@ class Loader(DataLoader[Any, Any]):
             if isinstance(error, Exception):
                 return
             raise
-        for key, futures in waiting.items():
+        for key, waiters in waiting.items():
             value = found.get(key)
-            for future in futures:
+            for future in waiters:
                 if not future.done():
                     future.set_result(value)
                     self._cache[key] = future  # it is done, so nobody can cancel it any more
+        for keys, future in lists:
+            if not future.done():
+                future.set_result([found.get(key) for key in keys])
 
 
 class Loaders:

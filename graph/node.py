@@ -1,5 +1,6 @@
 """The interface of all entities."""
 
+from collections.abc import Callable
 from typing import Any
 
 import strawberry
@@ -37,3 +38,8 @@ def needs(*columns: str) -> dict[str, Any]:
 def joins(relation: str) -> dict[str, Any]:
     """The metadata of a to-one field: where its row may ride along with the statement of its own (`graph.rows`)."""
     return {"joins": relation, "carried": f"{relation}_row"}  # the second is for the executor
+
+
+def batched(resolve: Callable[..., Any]) -> dict[str, Any]:
+    """The metadata of a field that is resolved for many objects at once (`graph.execution.compiler_batches`)."""
+    return {"batch": resolve}

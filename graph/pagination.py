@@ -199,33 +199,29 @@ def selection_of(info: Info, kind: type) -> Selection:
     return Selection(columns, cursors, bool(selected(info) & {"nodes", "edges", "pageInfo"}))
 
 
-def connect(
-    info: Info,
-    kind: type,
-    listing: Listing,
-    arguments: Arguments,
-    *,
-    owner: UUID | None = None,
-    parent: UUID | None = None,
-) -> Any:
-    """An awaitable of the connection a field answers with: of the whole list, of one owner's, or below a `parent`.
+def connect(info: Info, kind: type, listing: Listing, arguments: Arguments, *, owner: UUID | None = None) -> Any:
+    """An awaitable of the connection a field answers with: of the whole list, or of one owner's.
 
-    A parent's page is loaded together with those of its siblings, in one statement. Raises `RequestError`
-    (BAD_USER_INPUT) that names the argument.
+    Raises `RequestError` (BAD_USER_INPUT) that names the argument.
     """
-    if parent is None:
-        selection = once_per_field(info, "selection", lambda: selection_of(info, kind))
-        query = query_of(listing, arguments, owner)
-        return _root(info.context, query, window_of(query, arguments), selection)
+    selection = once_per_field(info, "selection", lambda: selection_of(info, kind))
+    query = query_of(listing, arguments, owner)
+    return _root(info.context, query, window_of(query, arguments), selection)
+
+
+def connections(info: Info, kind: type, listing: Listing, arguments: Arguments) -> Loader:
+    """The loader of the connections with which a field answers below each of many parents: one statement for all.
+
+    Raises the same.
+    """
     # Siblings have the same arguments, so all of them share what follows from these.
-    nodes = info._raw_info.field_nodes
-    key = ("connection", *map(id, nodes))
+    key = ("connection", *map(id, info._raw_info.field_nodes))
     loader = info.context.loaders.known(key)
     if loader is None:
         selection = once_per_field(info, "selection", lambda: selection_of(info, kind))
         query = query_of(listing, arguments, None)
         loader = _below(info.context, query, window_of(query, arguments), selection, key)
-    return loader.load(parent)
+    return loader
 
 
 async def _root(context: Context, query: Query, window: Window, selection: Selection) -> Connection[Any]:

@@ -1,5 +1,6 @@
 """Users in the API. What a user does with the own account is in `graph.accounts`."""
 
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -25,7 +26,7 @@ from graph.mutations import (
     present,
     rules_of,
 )
-from graph.node import Node
+from graph.node import Node, batched
 from graph.pagination import (
     DIRECTION,
     NULLS,
@@ -40,6 +41,7 @@ from graph.pagination import (
     Nulls,
     Search,
     connect,
+    connections,
 )
 from graph.rows import selected_columns
 from graph.tasks import ORDER, WHICH, Task, TaskFilter, TaskOrder
@@ -49,6 +51,7 @@ from persistence.ids import parse_id
 from persistence.models import Role
 from persistence.models import User as UserRow
 from persistence.nodes import visible_by_id
+from persistence.pages import Listing
 from persistence.session import Session
 from persistence.validation import Checked
 
@@ -56,6 +59,18 @@ EMAIL = "The address to sign in with, such as ada@example.org; upper and lower c
 NAME = "What to call the user: 1 to 200 characters."
 TIME_ZONE = "A time zone of the IANA database, such as Europe/Berlin."
 PASSWORD = "The password: at least 10 characters."  # noqa: S105  # its description
+
+
+def of_each(kind: type, listing: Listing) -> Callable[..., Any]:
+    """What stands in for the resolver of a list below a user, for many users at once."""
+
+    def resolve(users: list[Any], info: Info, **arguments: Any) -> Any:
+        viewer, ids = info.context.reader(), [user.id for user in users]
+        if not viewer.is_admin and not all(map(viewer.sees, ids)):
+            return NotImplemented
+        return connections(info, kind, listing, Arguments(**arguments)).load_all(ids)
+
+    return resolve
 
 
 @strawberry.type(description="Somebody with an account. Only the viewer's own is visible, and to admins everybody's.")
@@ -68,7 +83,9 @@ class User(Node):
     created_at: datetime = strawberry.field(description="When they signed up.")
     updated_at: datetime = strawberry.field(description="When the account was changed last.")
 
-    @strawberry.field(description="Their tasks, newest first unless said otherwise.")
+    @strawberry.field(
+        description="Their tasks, newest first unless said otherwise.", metadata=batched(of_each(Task, tasks.LISTING))
+    )
     def tasks(
         self,
         info: Info,
@@ -82,9 +99,12 @@ class User(Node):
         include_deleted: IncludeDeleted = False,
     ) -> Connection[Task]:
         arguments = Arguments(first, after, last, before, filter, order_by, search, include_deleted)
-        return connect(info, Task, tasks.LISTING, arguments, parent=own(info, self))  # type: ignore[no-any-return]  # an awaitable
+        return connections(info, Task, tasks.LISTING, arguments).load(own(info, self))  # type: ignore[no-any-return]  # an awaitable
 
-    @strawberry.field(description="Their tokens, newest first unless said otherwise.")
+    @strawberry.field(
+        description="Their tokens, newest first unless said otherwise.",
+        metadata=batched(of_each(Token, tokens.LISTING)),
+    )
     def tokens(
         self,
         info: Info,
@@ -95,7 +115,7 @@ class User(Node):
         order_by: Annotated[list[TokenOrder] | None, strawberry.argument(description=ORDER)] = None,
     ) -> Connection[Token]:
         arguments = Arguments(first, after, last, before, order_by=order_by)
-        return connect(info, Token, tokens.LISTING, arguments, parent=own(info, self))  # type: ignore[no-any-return]  # an awaitable
+        return connections(info, Token, tokens.LISTING, arguments).load(own(info, self))  # type: ignore[no-any-return]  # an awaitable
 
 
 def own(info: Info, user: User) -> UUID:
