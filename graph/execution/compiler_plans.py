@@ -29,6 +29,7 @@ from graph.execution.compiler_batches import Items, Places, is_in_list, resolve_
 from graph.execution.compiler_resolvers import Direct, direct
 from graph.execution.compiler_source import Hole, Source
 from graph.execution.compiler_values import (
+    IMMUTABLE,
     ORDINARY,
     UNSEEN,
     Acceptance,
@@ -103,6 +104,17 @@ class Facts:
         batched.function, batched.self_, batched.parents = found.field.metadata["batch"], True, []
         return batched
 
+    def converted(self, definition: GraphQLField, args: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Arguments that are the same in every request, as a resolver gets them, if they can be shared."""
+        found = self.direct(definition)
+        if found is None or args is None:
+            return None
+        try:
+            made = found.convert(args, None)
+        except Exception:  # told at execution
+            return None
+        return made if all(isinstance(value, IMMUTABLE) for value in made.values()) else None
+
     def member(self, definition: GraphQLField, node: FieldNode) -> str | None:
         """The name under which graphql-core's default resolver looks for a field without a resolver."""
         if self.plain_members and definition.resolve is None and not definition.args and not node.arguments:
@@ -154,7 +166,8 @@ class Field(Position):
         plain = compiler.field_resolver is default_field_resolver
         self.member = compiler.facts.member(definition, self.nodes[0]) if plain else None
         self.args = compiler.arguments(definition, self.nodes[0])
-        self.constants: dict[str, Any] | None = None  # the arguments as the resolver gets them, when all requests agree
+        # The arguments as the resolver gets them, when all requests agree.
+        self.constants = compiler.facts.converted(definition, self.args)
         self.template: Any = UNSEEN  # `compiler_arguments.Template`, or None
         self.resolve = definition.resolve or compiler.field_resolver
         found, batched = compiler.facts.direct(definition), compiler.facts.batched(definition)
