@@ -1,7 +1,7 @@
 """Dataloaders: what sibling fields ask for one by one is fetched in one statement."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -43,8 +43,11 @@ class Loader(DataLoader[Any, Any]):
         self._waiting.setdefault(key, []).append(future)
         return future
 
-    def load_all(self, keys: Sequence[Any]) -> Any:
-        """One future of the values of many keys, in their order. A key may occur several times."""
+    def load_many(self, keys: Iterable[Any]) -> Any:
+        """One future of the values of many keys, in their order. Values that come this way are not kept."""
+        keys = list(keys)
+        if self._cache:
+            return asyncio.gather(*map(self.load, keys))
         future = self._asked()
         self._lists.append((keys, future))
         return future

@@ -68,7 +68,7 @@ def of_each(kind: type, listing: Listing) -> Callable[..., Any]:
         viewer, ids = info.context.reader(), [user.id for user in users]
         if not viewer.is_admin and not all(map(viewer.sees, ids)):
             return NotImplemented
-        return connections(info, kind, listing, Arguments(**arguments)).load_all(ids)
+        return connections(info, kind, listing, Arguments(**arguments)).load_many(ids)
 
     return resolve
 

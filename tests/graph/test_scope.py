@@ -182,6 +182,29 @@ async def test_a_batch_that_is_cancelled_leaves_nobody_waiting() -> None:
     assert await loader.load(1) == 10
 
 
+async def test_many_keys_are_loaded_with_those_of_others_and_share_their_fate() -> None:
+    batches = Batches()
+    loader = Loader(batches)
+    many, one, more = loader.load_many([2, 404, 2]), loader.load(1), loader.load_many([1, 3])
+
+    assert [await many, await one, await more] == [[20, None, 20], 10, [10, 30]]
+    assert batches.asked == [[1, 2, 404, 3]]
+    assert await loader.load_many([1, 2]) == [10, 20]
+    assert batches.asked[1:] == [[2]]
+
+
+@pytest.mark.parametrize("failure", [ConnectionError("gone"), asyncio.CancelledError()])
+async def test_many_keys_fail_together(failure: BaseException) -> None:
+    batches = Batches()
+    loader = Loader(batches)
+    batches.failure = failure
+    outcomes = await asyncio.gather(loader.load_many([1]), loader.load_many([]), return_exceptions=True)
+    batches.failure = None
+
+    assert [type(outcome) for outcome in outcomes] == [type(failure)] * 2
+    assert await loader.load_many([1]) == [10]
+
+
 async def test_what_is_primed_is_not_loaded_until_it_is_cleared() -> None:
     batches = Batches()
     loader = Loader(batches)
