@@ -169,6 +169,15 @@ class Connection(Generic[T]):
         return await self.source.total()
 
 
+class Nodes:
+    """A connection of which an operation selects nothing but its nodes."""
+
+    __slots__ = ("nodes",)
+
+    def __init__(self, nodes: list[Any]) -> None:
+        self.nodes = nodes
+
+
 @dataclass(slots=True)
 class Arguments:
     """The arguments of a connection field as they came."""
@@ -185,18 +194,30 @@ class Arguments:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What an operation selects of a connection: the columns of its rows, whether cursors and whether any row."""
+    """What an operation selects of a connection.
+
+    The columns of its rows, and whether cursors, whether any row, whether there is more, whether only rows.
+    """
 
     columns: frozenset[str]
     cursors: bool
     page: bool
+    more: bool
+    only_nodes: bool
 
 
 def selection_of(info: Info, kind: type) -> Selection:
     columns = columns_at(info, kind, ("nodes",), ("edges", "node"))
     of_page = selected(info, "pageInfo")
     cursors = bool(of_page & {"startCursor", "endCursor"}) or "cursor" in selected(info, "edges")
-    return Selection(columns, cursors, bool(selected(info) & {"nodes", "edges", "pageInfo"}))
+    names = selected(info)
+    return Selection(
+        columns,
+        cursors,
+        page=bool(names & {"nodes", "edges", "pageInfo"}),
+        more=bool(of_page & {"hasNextPage", "hasPreviousPage"}),
+        only_nodes=names <= {"nodes", "__typename"},
+    )
 
 
 def connect(info: Info, kind: type, listing: Listing, arguments: Arguments, *, owner: UUID | None = None) -> Any:
@@ -226,7 +247,8 @@ def connections(info: Info, kind: type, listing: Listing, arguments: Arguments) 
 
 async def _root(context: Context, query: Query, window: Window, selection: Selection) -> Connection[Any]:
     if selection.page:
-        page = await pages.page(context.session, query, window, selection.columns, keys=selection.cursors)
+        columns, cursors, more = selection.columns, selection.cursors, selection.more
+        page = await pages.page(context.session, query, window, columns, keys=cursors, more=more)
     else:  # nothing but `totalCount` is asked
         page = Page([], False)
     return Connection(nodes=page.rows, source=Source(context, query, window, page, None))
@@ -235,13 +257,14 @@ async def _root(context: Context, query: Query, window: Window, selection: Selec
 def _below(context: Context, query: Query, window: Window, selection: Selection, key: Any) -> Loader:
     """The loader of the connections below many parents."""
 
-    async def fetch(parents: Sequence[UUID]) -> Mapping[UUID, Connection[Any]]:
+    async def fetch(parents: Sequence[UUID]) -> Mapping[UUID, Connection[Any] | Nodes]:
         if selection.page:
-            found = await pages.pages(
-                context.session, query, window, selection.columns, parents, keys=selection.cursors
-            )
+            columns, cursors, more = selection.columns, selection.cursors, selection.more
+            found = await pages.pages(context.session, query, window, columns, parents, keys=cursors, more=more)
         else:
             found = {parent: Page([], False) for parent in parents}
+        if selection.only_nodes:
+            return {parent: Nodes(page.rows) for parent, page in found.items()}
         return {
             parent: Connection(nodes=page.rows, source=Source(context, query, window, page, parent))
             for parent, page in found.items()

@@ -157,6 +157,20 @@ async def test_only_what_is_selected_is_read(api: Api, account: Account, stateme
     assert columns(viewer, "users") == {"id", "role"}
 
 
+async def test_a_row_more_is_read_only_to_know_whether_there_is_more(
+    api: Api, account: Account, statements: list[str]
+) -> None:
+    for selected, rows in (
+        ("nodes { id }", 3),
+        ("edges { cursor } pageInfo { endCursor }", 3),
+        ("nodes { id } ...P } } fragment P on TaskConnection { pageInfo { hasNextPage", 4),
+        ("pageInfo { hasPreviousPage }", 4),
+    ):
+        statements.clear()
+        await api(f"{{ tasks(first: 3) {{ {selected} }} }}", account)
+        assert f"LIMIT {rows}" in statements[0]
+
+
 async def test_nothing_secret_is_ever_read_for_an_answer(
     api: Api, admin: Account, account: Account, statements: list[str]
 ) -> None:

@@ -296,6 +296,8 @@ async def test_the_pages_below_many_parents_are_the_pages_of_each(
         alone = await pages.page(session, of(query, owner_id), window, COLUMNS, keys=keys)
         assert [row.id for row in together[owner_id].rows] == [row.id for row in alone.rows]
         assert together[owner_id].more == alone.more
+        without = await pages.page(session, of(query, owner_id), window, COLUMNS, keys=keys, more=False)
+        assert [row.id for row in without.rows] == [row.id for row in alone.rows]
 
 
 async def test_the_page_after_a_cursor_below_many_parents_is_the_page_of_each(session: Session, owners: Any) -> None:
@@ -569,7 +571,7 @@ FIRST = Window(20)
 async def plan(engine: AsyncEngine, query: Query, window: Window = FIRST, *, nested: bool = False) -> str:
     """The plan of a page's own statement."""
     shape = window.limit, window.backward, tuple(value is None for value in window.cursor) if window.cursor else None
-    statement = pages._page_statement(query, COLUMNS, True, *shape, nested)
+    statement = pages._page_statement(query, COLUMNS, True, *shape, True, nested)
     values = {f"c{n}": value for n, value in enumerate(window.cursor or ()) if value is not None}
     async with engine.connect() as connection:
         raw: Any = (await connection.get_raw_connection()).driver_connection
@@ -635,7 +637,7 @@ async def test_tags_and_words_are_found_by_their_index(
 
 async def test_the_statement_of_a_shape_is_built_once(session: Session, account: Account) -> None:
     def statement(query: Query) -> Any:
-        return pages._page_statement(query, COLUMNS, True, 20, False, None, False)
+        return pages._page_statement(query, COLUMNS, True, 20, False, None, True, False)
 
     shape = ("compare", "title", "eq")
 
