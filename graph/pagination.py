@@ -257,7 +257,7 @@ async def _root(context: Context, query: Query, window: Window, selection: Selec
 def _below(context: Context, query: Query, window: Window, selection: Selection, key: Any) -> Loader:
     """The loader of the connections below many parents."""
 
-    async def fetch(parents: Sequence[UUID]) -> Mapping[UUID, Connection[Any] | Nodes]:
+    async def fetch(parents: Sequence[UUID]) -> Mapping[UUID, Any]:
         if selection.page:
             columns, cursors, more = selection.columns, selection.cursors, selection.more
             found = await pages.pages(context.session, query, window, columns, parents, keys=cursors, more=more)

@@ -173,7 +173,9 @@ async def pages(
     for place, number in Counter(map(itemgetter(0), rows)).items():  # three times as fast as itertools.groupby
         found[place] = rows[start : start + number]
         start += number
-    return {parent: _cut(found.get(place, []), window) for place, parent in enumerate(parents, 1)}
+    if more or window.backward:
+        return {parent: _cut(found.get(place, []), window) for place, parent in enumerate(parents, 1)}
+    return {parent: Page(found.get(place, []), False) for place, parent in enumerate(parents, 1)}
 
 
 async def count(session: Session, query: Query) -> int:
