@@ -1,10 +1,11 @@
 """The compiler: from the selections of an operation to plans that run without looking at the document again.
 
 graphql-core's own `collect_fields` and `get_argument_values` run here, once for each operation, so that selection
-semantics are its own. Two kinds of field exist:
+semantics are its own. Three kinds of field exist:
 
 - *pure*: an attribute whose whole sub-selection is pure; these become generated code (`compiler_source`);
-- *resolved*: the real resolver is called with the real info, and what it returns is completed by a `Complete`.
+- *resolved*: the real resolver is called with the real info, and what it returns is completed by a `Complete`;
+- *batched*: resolved for all objects of a level with one call, where the field says how (`compiler_batches`).
 
 A `Complete` either returns the completed value, or `PENDING` when graphql-core made an awaitable of it, or raises
 `Surprise` before anything had an effect; then graphql-core's `complete_value` does that position from the start.

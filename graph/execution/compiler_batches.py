@@ -1,8 +1,9 @@
 """Fields that are resolved for many objects at once.
 
 A resolver that loads something for its object costs more around the loading than the loading itself: a call, an info,
-a path and a future for each of the objects of a level (12 us, of which a level of 50 makes half of a small query). So
-a Strawberry field may name, as `batch` in its metadata, a function that stands in for its resolver:
+a path and a future for each of the objects of a level. These were 0.4 of the 1.0 ms of a query of 50 tasks, their
+owners, and 5 tasks of each owner. So a Strawberry field may name, as `batch` in its metadata, a function that stands in
+for its resolver:
 
     async def tasks_of(users: list[User], info: Info, first: int) -> list[Page | Exception]: ...
 

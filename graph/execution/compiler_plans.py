@@ -215,8 +215,13 @@ class Form:
 
     def __init__(self, plan: ObjectPlan, kind: type | None) -> None:
         self.plan, self.kind = plan, kind
-        # Makes one object, null in place of the fields that have to be resolved for it.
-        self.make, self.resolved = Source(plan.compiler, kind).one(plan)
+        # The fields that have to be resolved for each object.
+        self.resolved = Source(plan.compiler, kind).skeleton(plan)[1]
+
+    @cached_property
+    def make(self) -> Callable[[Any], dict[str, Any]]:
+        """What makes one object, null in place of resolved fields."""
+        return Source(self.plan.compiler, self.kind).one(self.plan)
 
     @cached_property
     def loop(self) -> Callable[[Any], list[dict[str, Any]]]:

@@ -284,10 +284,10 @@ class Source:
         tests[0] = tests[0].replace(f"type({v})", f"type{first}", 1)
         return f"({v} if {' or '.join(tests)}{f' or {v} is None' if nullable else ''} else {strict}({v}))"
 
-    def one(self, plan: ObjectPlan) -> tuple[Callable[[Any], Any], list[Field]]:
-        """`f(o)`: one object, null in place of the fields that need their resolver; and these fields."""
-        text, resolved = self.skeleton(plan)
-        return self._compiled(f"def f(o):\n return {text}"), resolved
+    def one(self, plan: ObjectPlan) -> Callable[[Any], Any]:
+        """`f(o)`: one object, null in place of the fields that need their resolver."""
+        text, _ = self.skeleton(plan)
+        return self._compiled(f"def f(o):\n return {text}")
 
     def loop(self, plan: ObjectPlan) -> Callable[[Any], Any]:
         """`f(items)`: the list of the objects made of the items, for which no resolver is needed."""
