@@ -14,7 +14,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    ARRAY,
     REAL,
     BigInteger,
     ColumnElement,
@@ -43,7 +42,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from persistence import filters
 from persistence.filters import Filterable, Shape
 from persistence.models import Base
-from persistence.reading import Statement, selection
+from persistence.reading import Statement, selection, unseen
 from persistence.session import Session
 
 STATEMENTS = 2_048
@@ -311,7 +310,7 @@ def _sorts(query: Query, *, backward: bool) -> list[tuple[Order, Sort]]:
 
 def _parents() -> TableValuedAlias:
     return (
-        func.unnest(bindparam("parents", type_=ARRAY(Uuid())))
+        func.unnest(unseen("parents", Uuid()))
         .table_valued(column("id", Uuid()), with_ordinality="place", name="parents")
         .render_derived()
     )
