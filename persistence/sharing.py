@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
 Asked = TypeVar("Asked")
 
 AT_ONCE = 4
@@ -42,7 +44,7 @@ class Shared(Generic[Asked]):
     def ask(self, asked: Asked, apart: frozenset[Hashable] = frozenset()) -> "asyncio.Future[Any]":
         """A future of the answer. What has a member of `apart` in common never shares a statement.
 
-        An error is told to all that shared the statement.
+        An error is told to all that shared the statement, and that no connection is free to all who wait.
         """
         loop = asyncio.get_running_loop()
         future = loop.create_future()
@@ -102,6 +104,9 @@ class Shared(Generic[Asked]):
         try:
             answers = await self._run(asked)
         except Exception as error:
+            if isinstance(error, PoolTimeout):  # then there is no connection for who waits behind them, either
+                futures += [future for _, _, future in self._waiting]
+                self._waiting = []
             for future in futures:
                 if not future.done():
                     future.set_exception(error)

@@ -38,6 +38,7 @@ from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from graph.execution.compiler import Compiler
+from graph.execution.compiler_batches import Later
 from graph.execution.compiler_plans import PENDING, Facts, Field, ObjectPlan, Position, Site, TooLarge, new
 from graph.execution.compiler_values import ORDINARY
 from graph.execution.executor_waiting import Entry, Waiting, is_under
@@ -331,7 +332,8 @@ class CompiledExecution(Executor[Any]):
         for position, entries in list(self.pending.items()):
             left = [entry for entry in entries if not is_under(entry[3], path)]
             if len(left) < len(entries):
-                orphans += [entry[0] for entry in entries if is_under(entry[3], path)]
+                gone = [entry[0] for entry in entries if is_under(entry[3], path)]
+                orphans += [awaitable for awaitable in gone if type(awaitable) is not Later]  # that was not even begun
                 if left:
                     self.pending[position] = left
                 else:

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import nodes, tasks
@@ -163,6 +164,18 @@ async def test_an_error_is_told_to_everybody_and_the_next_statement_starts_anew(
 
     assert [type(error) for error in errors] == [TimeoutError, TimeoutError]
     assert await again == "row 3"
+
+
+async def test_nobody_waits_longer_for_a_connection_than_who_waited_first() -> None:
+    table = Table()
+    first = table.ask(1)
+    await turns()
+    behind = [table.ask(n) for n in (2, 3)]
+    table.gates[0].set_exception(PoolTimeout())
+    errors = await asyncio.gather(first, *behind, return_exceptions=True)
+
+    assert [type(error) for error in errors] == [PoolTimeout] * 3
+    assert table.statements == [[1]]
 
 
 async def test_a_cancelled_statement_leaves_nobody_waiting() -> None:
