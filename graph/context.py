@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -43,18 +44,18 @@ class Services:
     engine: AsyncEngine
     passwords: Passwords
     viewers: dict[bytes, tuple[Viewer, float]] = field(default_factory=dict)
-    """By the hash of the secret: who it is, and until when (monotonic seconds) that need not be asked again."""
+    """By the hash of the header: who it is, and until when (monotonic seconds) that need not be asked again."""
     used_tokens: set[UUID] = field(default_factory=set)
     """Tokens used since that was written down last."""
 
-    def known_viewer(self, secret: str) -> Viewer | None:
-        """The viewer of a secret that was checked some seconds ago."""
-        known = self.viewers.get(tokens.hashed(secret))
+    def known_viewer(self, header: bytes) -> Viewer | None:
+        """The viewer of an Authorization header whose secret was checked some seconds ago."""
+        known = self.viewers.get(sha256(header).digest())
         return known[0] if known is not None and known[1] > time.monotonic() else None
 
-    async def viewer(self, session: Session, secret: str) -> Viewer | None:
-        """The viewer of a secret, which stays checked for some seconds."""
-        key = tokens.hashed(secret)
+    async def viewer(self, session: Session, header: bytes, secret: str) -> Viewer | None:
+        """The viewer of the secret in a header, which stays checked for some seconds."""
+        key = sha256(header).digest()
         self.viewers.pop(key, None)
         found = await tokens.authenticate(session, secret)
         if found is None:
@@ -100,14 +101,14 @@ class Context:
         header = authorization(self._scope, self._params)
         if not header:
             return None
-        if header[: len(BEARER)].lower() != BEARER:
-            raise unauthenticated("The Authorization header must be `Bearer <token>`.")
-        secret = header[len(BEARER) :].strip()
-        self.viewer = self.services.known_viewer(secret)
-        return None if self.viewer is not None else self._authenticate(secret)
+        self.viewer = self.services.known_viewer(header)
+        return None if self.viewer is not None else self._authenticate(header)
 
-    async def _authenticate(self, secret: str) -> None:
-        self.viewer = await self.services.viewer(self.session, secret)
+    async def _authenticate(self, header: bytes) -> None:
+        text = header.decode("latin-1")
+        if text[: len(BEARER)].lower() != BEARER:
+            raise unauthenticated("The Authorization header must be `Bearer <token>`.")
+        self.viewer = await self.services.viewer(self.session, header, text[len(BEARER) :].strip())
         if self.viewer is None:
             raise unauthenticated("The token is unknown, expired or revoked.")
 
@@ -258,17 +259,18 @@ def plain(value: Any) -> Any:
     return value
 
 
-def authorization(scope: Scope | None, params: Mapping[str, Any] | None) -> str:
+def authorization(scope: Scope | None, params: Mapping[str, Any] | None) -> bytes:
     """The value of the Authorization header, or of the same name among a WebSocket's connection parameters."""
     if params:
         for name, value in params.items():
             if name.lower() == "authorization" and isinstance(value, str):
-                return value
+                return value.encode("latin-1", "replace")  # a token has none of what is replaced
     headers = scope["headers"] if scope else ()
     for raw_name, raw_value in headers:  # Starlette's own mapping takes five times as long
         if raw_name == b"authorization":
-            return str(raw_value, "latin-1")
-    return ""
+            found: bytes = raw_value
+            return found
+    return b""
 
 
 def client_address(connection: HTTPConnection, settings: Settings) -> str:
