@@ -11,7 +11,7 @@ from persistence.settings import ROOT
 @pytest.mark.timeout(180)
 def test_the_servers_of_the_comparison_give_the_same_answers() -> None:
     command = [sys.executable, "-m", "benchmarks.server", "--servers", "taskstore,stock,bare"]
-    command += ["--rounds", "1", "--seconds", "0.2"]
+    command += ["--workloads", "task,create", "--rounds", "1", "--seconds", "0.5"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
 
     assert run.returncode == 0, run.stderr
