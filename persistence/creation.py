@@ -14,7 +14,18 @@ from uuid import UUID
 
 import orjson
 from asyncpg import IntegrityConstraintViolationError, PostgresError
-from sqlalchemy import Integer, Table, bindparam, column, exists, func, literal_column, null, select
+from sqlalchemy import (
+    ARRAY,
+    Integer,
+    Table,
+    any_,
+    bindparam,
+    column,
+    func,
+    literal_column,
+    null,
+    select,
+)
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from persistence.changes import OWNER, created_fields, defaults, plain
@@ -172,20 +183,26 @@ def _statement(model: type[Base], part: str, columns: frozenset[str], keyed: boo
 
 
 def _given(model: type[Base], types: Mapping[str, Any], keyed: bool) -> Any:
-    """The rows among the parameter `rows` that meet no obstacle."""
+    """The rows among the parameter `rows` that meet no obstacle.
+
+    Other tables are looked into by index, one row at a time: the plan is made once, and a join that reads the whole
+    table is the best one only as long as there is little in it.
+    """
     members = [column(name, type_) for name, type_ in {**types, "place": Integer()}.items()]
     recordset = func.jsonb_to_recordset(bindparam("rows", type_=JSONB)).table_valued(*members)
     rows = select(recordset.render_derived(name="row", with_types=True)).cte("rows")
     found = select(rows)
     for reference in OWNER[model].property.columns[0].foreign_keys:
         owner = reference.column
-        free = select(owner).where(owner.in_(select(rows.c[OWNER[model].key])))
+        owners = func.array(select(rows.c[OWNER[model].key]).scalar_subquery(), type_=ARRAY(owner.type))
+        free = select(owner).where(owner == any_(owners))
         free = free.with_for_update(read=True, key_share=True, skip_locked=True)
         found = found.where(rows.c[OWNER[model].key].in_(select(free.cte("owners").c[owner.name])))
     if keyed:
         keys = IdempotencyKey.__table__
-        used = exists().where(keys.c.scope_id == rows.c.kept_scope_id, keys.c.key_hash == rows.c.kept_key_hash)
-        found = found.where(~used)
+        used = select(keys.c.key_hash)  # NOT EXISTS would become a join
+        used = used.where(keys.c.scope_id == rows.c.kept_scope_id, keys.c.key_hash == rows.c.kept_key_hash)
+        found = found.where(used.scalar_subquery().is_(None))
     return found.cte("given")
 
 
