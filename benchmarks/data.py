@@ -46,11 +46,15 @@ FROM (SELECT n, timestamptz '2025-02-01Z' + n * interval '2 minutes' AS at,
       FROM generate_series(0, {USERS} * {TASKS_EACH} - 1) n) AS planned
 """
 
+# Only what is full: autovacuum does not come to empty tables, and one that is known to be empty is read as a whole by
+# every plan that is made then, until it has been analysed again.
+VACUUM = "VACUUM ANALYZE users, tokens, tasks"
+
 # What the measured mutations wrote: each run starts from the same tables.
 FORGET = (
     "DELETE FROM tasks WHERE created_at > '2026-01-01'",
     "TRUNCATE changes, idempotency_keys",
-    "VACUUM ANALYZE",
+    VACUUM,
     "CHECKPOINT",
 )
 

@@ -255,7 +255,7 @@ def main() -> None:
     options = parser.parse_args()
     names, chosen = options.workloads.split(","), options.servers.split(",")
     with database() as store, contextlib.ExitStack() as running:
-        store.execute(data.FILL, "VACUUM ANALYZE", "CHECKPOINT")
+        store.execute(data.FILL, data.VACUUM, "CHECKPOINT")
         servers = [running.enter_context(start(name, store.url)) for name, start in (SERVERS[key] for key in chosen)]
         print(report(run(servers, store, names, options.rounds, options.seconds), servers))
 
