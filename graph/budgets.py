@@ -14,7 +14,7 @@ class SharedBudget:
         self.engine, self.capacity, self.refill = engine, capacity, refill
 
     async def take(self, key: str, points: int) -> Balance:
-        """See `Budget`. Raises the driver's errors, and `ConnectionError`."""
+        """See `Budget`. Raises the driver's errors."""
         held = await budgets.take(Session(self.engine), key, points, capacity=self.capacity, refill=self.refill)
         if held.taken or points == 0:
             return taken(held.points, held.at, self.capacity, self.refill)

@@ -86,10 +86,8 @@ async def take(session: Session, key: str, points: int, *, capacity: int, refill
     """
     values = {"key": hashed(key), "capacity": float(capacity), "refill": refill}
     if 0 < points <= capacity:
-        try:
-            rows = await session.write(TAKE, values | {"points": points})
-        except ConnectionError:  # at worst the points are taken twice
-            rows = await session.write(TAKE, values | {"points": points})
+        # With a connection that broke it is asked again: at worst the points are taken twice.
+        rows = await session.fetch(TAKE, values | {"points": points})
         if rows:
             return Held(rows[0].points, rows[0].at, True)
     [row] = await session.fetch(LOOK, values)

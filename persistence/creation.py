@@ -7,6 +7,7 @@ It is the short way: where it meets anything unexpected (the key was used before
 nothing is written and the long way through the ORM says what is wrong. A test holds the two against each other.
 """
 
+import asyncio
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, cast
@@ -29,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from persistence.changes import OWNER, created_fields, defaults, plain
+from persistence.failures import ConnectionBroke
 from persistence.idempotency import Key
 from persistence.ids import new_id
 from persistence.models import Action, Base, Change, IdempotencyKey
@@ -66,7 +68,7 @@ async def create(
         created = await session.share(_creation(model, part, columns, key is not None), write, row, frozenset(apart))
     except IntegrityConstraintViolationError:
         return None
-    except ConnectionError:
+    except ConnectionBroke:
         # Whether it was written is to be seen in the log. Not by the row: its id is the client's to choose, and
         # somebody else's row may have had it before.
         if not await session.fetch(_LOGGED, {"id": row["log_id"]}):
@@ -92,12 +94,13 @@ def _creation(model: type[Base], part: str, columns: frozenset[str], keyed: bool
 
 async def write(creation: Creation, readers: Readers, rows: list[dict[str, Any]]) -> list[Any]:
     """What was written for each row: None for one that met an obstacle, or the error of the database."""
-    if len(rows) > 1:
-        try:
-            return await _write_together(creation.together, readers, rows)
-        except PostgresError:
-            pass  # one spoils it for all, so each has to go alone
-    return [await _write_alone(creation.alone, readers, row) for row in rows]
+    if len(rows) == 1:
+        return [await _write_alone(creation.alone, readers, rows[0])]
+    try:
+        return await _write_together(creation.together, readers, rows)
+    except PostgresError:
+        pass  # one spoils it for all, so each has to go alone
+    return await asyncio.gather(*(_write_alone(creation.alone, readers, row) for row in rows), return_exceptions=True)
 
 
 async def _write_together(statement: Statement[Any], readers: Readers, rows: list[dict[str, Any]]) -> list[Any]:
@@ -109,10 +112,7 @@ async def _write_together(statement: Statement[Any], readers: Readers, rows: lis
 
 
 async def _write_alone(statement: Statement[Any], readers: Readers, row: dict[str, Any]) -> Any:
-    try:
-        [created] = await readers.write(statement, statement.arguments({**row, "log_fields": _json(row["log_fields"])}))
-    except (PostgresError, ConnectionError) as error:
-        return error
+    [created] = await readers.write(statement, statement.arguments({**row, "log_fields": _json(row["log_fields"])}))
     return created
 
 

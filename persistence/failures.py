@@ -19,9 +19,12 @@ UNREACHABLE: tuple[type[BaseException], ...] = (
     asyncpg.InternalClientError,  # the server died in the middle of an answer
 )
 
-
 # Everything that a driver may raise, as itself or wrapped by SQLAlchemy.
 FAILURES: tuple[type[BaseException], ...] = (SQLAlchemyError, AsyncAdapt_Error, asyncpg.PostgresError, *UNREACHABLE)
+
+
+class ConnectionBroke(ConnectionError):
+    """The connection broke during a statement, which may have been carried out or not."""
 
 
 def is_unreachable(error: BaseException) -> bool:

@@ -1,10 +1,11 @@
-"""Connections for reads, passed from one statement to the next.
+"""Connections for single statements, passed from one to the next.
 
 The pool's check-out and check-in cost more than a small statement. So a connection that was taken from the pool for
-a read stays out, and the next read of the process takes it, as long as it is fresh. Who waits for the pool, to write
-or to read, stands in one line; a read passes its connection on when a read is next (with 32 clients on 10
-connections that halved the CPU of a small request), and returns it to the pool when a write is.
-A read holds a connection for one statement only: nothing is open between them, so any connection will do.
+a statement stays out, and the next one of the process takes it, as long as it is fresh. Nearly all are reads; some
+write, as a transaction of their own. Who waits for the pool, for a statement or for a transaction, stands in one line;
+a statement passes its connection on when a statement is next (with 32 clients on 10 connections that halved the CPU
+of a small request), and returns it to the pool when a transaction is. Nothing is open between statements, so any
+connection will do.
 """
 
 import time
@@ -18,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 from sqlalchemy.util.queue import Empty
 
-from persistence.failures import is_unreachable
+from persistence.failures import ConnectionBroke, is_unreachable
 from persistence.reading import Statement
 from persistence.sharing import Shared
 
@@ -37,7 +38,7 @@ KINDS = 1_000
 
 
 class Reader:
-    """A connection of the pool that is out for reads."""
+    """A connection of the pool that is out for single statements."""
 
     __slots__ = ("driver", "idle_since", "proxy", "taken_at")
 
@@ -72,28 +73,16 @@ class Readers:
 
     async def read(self, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
         """The rows of one reading statement. A connection that broke since its last use is replaced once."""
-        reader = await self.take()
         try:
-            rows = await reader.fetch(statement, arguments)
-        except Exception as error:
-            if not is_unreachable(error):
-                self.give(reader)
-                raise
-            await self.discard(reader, error)
-        except BaseException:
-            self.give(reader)  # cancelled: the driver tells the server, and the next statement waits for that
-            raise
-        else:
-            self.give(reader)
-            return rows
-        reader = await self.take()
-        try:
-            return await reader.fetch(statement, arguments)
-        finally:
-            self.give(reader)
+            return await self.write(statement, arguments)
+        except ConnectionBroke:
+            return await self.write(statement, arguments)
 
     async def write(self, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
-        """The rows of one writing statement, a transaction of its own (`persistence.session.Session.write`)."""
+        """The rows of one statement, a transaction of its own, which is not tried again.
+
+        Raises the driver's errors, and `ConnectionBroke`.
+        """
         reader = await self.take()
         try:
             rows = await reader.fetch(statement, arguments)
@@ -102,9 +91,9 @@ class Readers:
                 self.give(reader)
                 raise
             await self.discard(reader, error)
-            raise ConnectionError("the connection broke") from error
+            raise ConnectionBroke from error
         except BaseException:
-            self.give(reader)
+            self.give(reader)  # cancelled: the driver tells the server, and the next statement waits for that
             raise
         self.give(reader)
         return rows

@@ -147,18 +147,6 @@ class Session(AsyncSession):
         self._fetches += 1
         return self._readers.share(kind, run, asked, apart)
 
-    async def write(self, statement: Statement[Row], values: Mapping[str, Any]) -> list[Row]:
-        """The rows of one writing statement, which is a transaction of its own, outside of any other.
-
-        Never tried again. Raises the driver's errors, and `ConnectionError` when the connection broke: then
-        the statement may have been carried out or not.
-        """
-        async with self._one_at_a_time():
-            self._fetches += 1
-            rows = await self._readers.write(statement, statement.arguments(values))
-            self.rows += len(rows)
-            return rows
-
     async def close(self) -> None:
         if self.in_transaction():
             await super().close()

@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import creation, idempotency, snapshots, tasks, users
 from persistence.models import Change, IdempotencyKey, Task, TaskStatus
-from persistence.readers import Readers
 from persistence.reading import Statement
 from persistence.session import Session
 from tests.conftest import Account
@@ -157,22 +156,6 @@ async def _count(session: Session, account: Account) -> tuple[int, ...]:
         select(IdempotencyKey.key_hash).where(IdempotencyKey.scope_id == account.id),
     )
     return tuple([len(await session.transact(functools.partial(_all, query=query))) for query in queries])
-
-
-async def test_a_write_whose_connection_broke_is_looked_for(
-    session: Session, account: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The server had carried it out; the answer was lost on the way."""
-    write = Readers.write
-
-    async def lose_the_answer(self: Readers, statement: Any, arguments: list[Any]) -> Any:
-        await write(self, statement, arguments)
-        raise ConnectionError
-
-    monkeypatch.setattr(Readers, "write", lose_the_answer)
-    created = await short_way(session, account, None)
-
-    assert created.title == "Write"
 
 
 PID: Statement[Any] = Statement(select(func.pg_backend_pid().label("pid")))
