@@ -2,47 +2,36 @@
 # ruff: noqa: T201  # their output is what they are for
 
 import argparse
-import asyncio
 import contextlib
 import getpass
 import json
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import persistence.seed
+from graph import server
+from graph.database import CommandFailed, database, run, url
 from persistence import migrations, tokens, users
 from persistence.embedded import EmbeddedError, EmbeddedPostgres
-from persistence.engine import DatabaseUnreachable, create_engine, redacted, wait_until_reachable
+from persistence.engine import DatabaseUnreachable, redacted
 from persistence.errors import DomainError
 from persistence.models import Role, Scope
 from persistence.passwords import Passwords
-from persistence.seed import DemoData
 from persistence.session import Session
 from persistence.settings import Settings, SettingsError, load, variable
 from persistence.validation import Checked
 from persistence.viewer import Viewer
-
-T = TypeVar("T")
-
-
-class CommandFailed(Exception):
-    """Ends a command with one line on standard error and exit code 1."""
-
 
 EXPECTED = (CommandFailed, EmbeddedError, DatabaseUnreachable, migrations.MigrationError, SettingsError, DomainError)
 """Errors for the person at the terminal: the text of each is one line without secrets."""
 
 
 def serve(options: argparse.Namespace) -> int:
-    from graph import server
-
     settings = load(host=options.host, port=options.port, workers=options.workers)
     check_manifest(settings)
     return server.serve(
@@ -97,12 +86,12 @@ def db_reset(options: argparse.Namespace) -> None:
 def db_check(options: argparse.Namespace) -> None:
     with (
         TemporaryDirectory(prefix="taskstore-check-") as directory,
-        EmbeddedPostgres(Path(directory) / "data", options={"fsync": "off"}) as server,
+        EmbeddedPostgres(Path(directory) / "data", options={"fsync": "off"}) as postgres,
     ):
-        migrations.upgrade(server.url)
-        migrations.check(server.url)
-        migrations.downgrade(server.url, "base")
-        migrations.upgrade(server.url)
+        migrations.upgrade(postgres.url)
+        migrations.check(postgres.url)
+        migrations.downgrade(postgres.url, "base")
+        migrations.upgrade(postgres.url)
     print("the migrations give what the models say, and go back and forth")
 
 
@@ -220,84 +209,7 @@ def token_create(options: argparse.Namespace) -> None:
 
 def seed(options: argparse.Namespace) -> None:
     with database(migrated=True, embedded_or_demo=options.demo) as settings:
-        print(accounts(run(settings, persistence.seed.seed)))
-
-
-def accounts(data: DemoData) -> str:
-    """The demo accounts as lines for a person."""
-    width = max(len(account.email) for account in data.accounts)
-    return "\n".join(
-        f"  {account.email:{width}}  {account.password}  {account.role.name.lower():6}  {account.token}"
-        for account in data.accounts
-    )
-
-
-# What the commands share
-
-
-@contextlib.contextmanager
-def database(*, migrated: bool = False, embedded_or_demo: bool = True) -> Iterator[Settings]:
-    """The settings with the URL of a database that answers: the configured one, or the embedded one.
-
-    A running embedded server is used, otherwise one is started for as long as the command takes. With
-    `migrated`, the schema must be the one of this code (a fresh embedded database is brought there).
-    """
-    settings = load()
-    if settings.database_url is not None and not embedded_or_demo:
-        raise CommandFailed("the demo accounts have known passwords; say --demo to put them into DATABASE_URL")
-    with contextlib.ExitStack() as stack:
-        if settings.database_url is None:
-            server = EmbeddedPostgres(settings.data_dir)
-            server.start(attach=True)
-            stack.callback(server.stop)
-            settings = replace(settings, database_url=server.url)
-            if migrated and not server.attached:
-                migrations.upgrade(server.url)
-        else:
-            run(settings, reachable(settings))
-        if migrated and not (status := migrations.status(url(settings))).is_current:
-            raise CommandFailed(
-                f"the database is at revision {status.current}, this code needs {status.head}: ./run db upgrade"
-            )
-        yield settings
-
-
-def url(settings: Settings) -> str:
-    assert settings.database_url is not None
-    return settings.database_url
-
-
-def reachable(settings: Settings) -> Callable[[AsyncEngine], Coroutine[Any, Any, None]]:
-    """Wait for the database as long as the settings say, and tell the person who waits too."""
-
-    async def wait(engine: AsyncEngine) -> None:
-
-        async def tell() -> None:
-            while True:
-                await asyncio.sleep(1 if settings.startup_timeout > 2 else settings.startup_timeout)
-                print(f"taskstore: waiting for the database at {redacted(url(settings))}", file=sys.stderr)
-                await asyncio.sleep(4)
-
-        telling = asyncio.create_task(tell())
-        try:
-            await wait_until_reachable(engine, settings.startup_timeout)
-        finally:
-            telling.cancel()
-
-    return wait
-
-
-def run(settings: Settings, action: Callable[[AsyncEngine], Coroutine[Any, Any, T]]) -> T:
-    """Run something on an engine of its own."""
-
-    async def with_engine() -> T:
-        engine = create_engine(settings)
-        try:
-            return await action(engine)
-        finally:
-            await engine.dispose()
-
-    return asyncio.run(with_engine())
+        print(server.accounts(run(settings, persistence.seed.seed)))
 
 
 def report(status: Any) -> None:

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from graph.addresses import is_loopback
-from graph.commands import CommandFailed, accounts, reachable, run, url
+from graph.database import CommandFailed, reachable, run, url
 from persistence.embedded import AlreadyRunning, EmbeddedPostgres
 from persistence.settings import ROOT, Settings, variable
 
@@ -40,7 +40,7 @@ class Stopped(BaseException):
 
 
 def serve(settings: Settings, *, demo: bool | None, browser: bool, reload: bool, migrate: bool) -> int:
-    """Serve until a signal, and return the exit code. Raises the errors of `graph.commands.is_expected`."""
+    """Serve until a signal, and return the exit code. Raises `graph.commands.EXPECTED`."""
     if reload and settings.workers > 1:
         raise CommandFailed("--reload works with one worker only")
     demo = is_demo(settings, demo)
@@ -294,6 +294,15 @@ def shown(host: str) -> str:
     if host in ("0.0.0.0", "::"):  # noqa: S104  # nothing is bound here
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
+
+
+def accounts(data: "DemoData") -> str:
+    """The demo accounts as lines for a person."""
+    width = max(len(account.email) for account in data.accounts)
+    return "\n".join(
+        f"  {account.email:{width}}  {account.password}  {account.role.name.lower():6}  {account.token}"
+        for account in data.accounts
+    )
 
 
 def greeting(settings: Settings, address: str, data: "DemoData | None", server: EmbeddedPostgres | None) -> str:

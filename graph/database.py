@@ -1,0 +1,89 @@
+"""The database of a command: the configured one, or the embedded one."""
+# ruff: noqa: T201  # tells the person at the terminal what is waited for
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from persistence import migrations
+from persistence.embedded import EmbeddedPostgres
+from persistence.engine import DatabaseUnreachable, create_engine, redacted, wait_until_reachable
+from persistence.settings import Settings, load
+
+T = TypeVar("T")
+
+
+class CommandFailed(Exception):
+    """Ends a command with one line on standard error and exit code 1."""
+
+
+@contextlib.contextmanager
+def database(*, migrated: bool = False, embedded_or_demo: bool = True) -> Iterator[Settings]:
+    """The settings with the URL of a database that answers: the configured one, or the embedded one.
+
+    A running embedded server is used, otherwise one is started for as long as the command takes. With
+    `migrated`, the schema must be the one of this code (a fresh embedded database is brought there).
+    """
+    settings = load()
+    if settings.database_url is not None and not embedded_or_demo:
+        raise CommandFailed("the demo accounts have known passwords; say --demo to put them into DATABASE_URL")
+    with contextlib.ExitStack() as stack:
+        if settings.database_url is None:
+            server = EmbeddedPostgres(settings.data_dir)
+            server.start(attach=True)
+            stack.callback(server.stop)
+            settings = replace(settings, database_url=server.url)
+            if migrated and not server.attached:
+                migrations.upgrade(server.url)
+        else:
+            run(settings, reachable(settings))
+        if migrated and not (status := migrations.status(url(settings))).is_current:
+            raise CommandFailed(
+                f"the database is at revision {status.current}, this code needs {status.head}: ./run db upgrade"
+            )
+        yield settings
+
+
+def url(settings: Settings) -> str:
+    assert settings.database_url is not None
+    return settings.database_url
+
+
+def reachable(settings: Settings) -> Callable[[AsyncEngine], Coroutine[Any, Any, None]]:
+    """Wait for the configured database as long as the settings say, and tell the person who waits too."""
+
+    async def wait(engine: AsyncEngine) -> None:
+
+        async def tell() -> None:
+            while True:
+                await asyncio.sleep(1 if settings.startup_timeout > 2 else settings.startup_timeout)
+                print(f"taskstore: waiting for the database at {redacted(url(settings))}", file=sys.stderr)
+                await asyncio.sleep(4)
+
+        telling = asyncio.create_task(tell())
+        try:
+            await wait_until_reachable(engine, settings.startup_timeout)
+        except DatabaseUnreachable as error:
+            raise CommandFailed(f"{error}; check DATABASE_URL") from None
+        finally:
+            telling.cancel()
+
+    return wait
+
+
+def run(settings: Settings, action: Callable[[AsyncEngine], Coroutine[Any, Any, T]]) -> T:
+    """Run something on an engine of its own."""
+
+    async def with_engine() -> T:
+        engine = create_engine(settings)
+        try:
+            return await action(engine)
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(with_engine())
