@@ -13,6 +13,7 @@ from strawberry import Info
 
 from graph.execution.documents import Documents
 from graph.execution.engine import Engine, Result
+from tests.execution.cancelled import until_cancelled
 
 pytestmark = pytest.mark.anyio
 
@@ -36,14 +37,7 @@ def next_of(items: list["Item"], info: Info[Context, None], by: int) -> Any:
 
 
 async def forever_of(items: list["Item"], info: Info[Context, None]) -> list[int]:
-    try:
-        await asyncio.Event().wait()
-    except asyncio.CancelledError:
-        info.context.events.append("cancelled")
-        await asyncio.sleep(0)
-        info.context.events.append("cleaned up")
-        raise
-    return []
+    await until_cancelled(info.context.events)
 
 
 async def later_of(items: list["Item"]) -> list[int]:

@@ -13,6 +13,7 @@ from strawberry import Info
 
 from graph.execution.documents import Documents
 from graph.execution.engine import Engine, Result
+from tests.execution.cancelled import until_cancelled
 from tests.execution.everything import Loader
 
 pytestmark = pytest.mark.anyio
@@ -61,14 +62,7 @@ class Item:
 
     @strawberry.field
     async def forever(self, info: Info[Context, None]) -> int | None:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            info.context.events.append("cancelled")
-            await asyncio.sleep(0)
-            info.context.events.append("cleaned up")
-            raise
-        return 1
+        await until_cancelled(info.context.events)
 
     @strawberry.field
     def forever_future(self, info: Info[Context, None]) -> int | None:
