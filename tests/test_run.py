@@ -298,14 +298,25 @@ def test_the_api_comes_back_after_its_postgres_was_killed(start: Callable[..., S
     server = start()
     create = "mutation($title: String!) { createTask(input: {title: $title}) { task { id } } }"
     before = [server.graphql(create, title=f"Task {number}")["createTask"]["task"]["id"] for number in range(5)]
-    postmaster = int((server.data_dir / "pgdata" / "postmaster.pid").read_text().splitlines()[0])
-    os.kill(postmaster, signal.SIGKILL)
+    pid_file = server.data_dir / "pgdata" / "postmaster.pid"
+
+    def postmaster() -> int:
+        return int(pid_file.read_text().splitlines()[0])
+
+    killed = postmaster()
+    os.kill(killed, signal.SIGKILL)
+
+    def restarted() -> bool:
+        with contextlib.suppress(OSError, IndexError):  # it is being written anew
+            return postmaster() != killed
+        return False
 
     def create_again() -> Any:
         with contextlib.suppress(AssertionError):  # UNAVAILABLE meanwhile
             return server.graphql(create, title="After")
         return None
 
+    assert eventually(restarted, within=15)  # until then its orphans may still answer
     assert eventually(create_again, within=15)
     assert server.request("/readyz")[0] == 200
     found = server.graphql("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=before)["nodes"]
