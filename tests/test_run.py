@@ -347,7 +347,7 @@ def test_an_unreachable_database_is_named_without_its_password(tmp_path: Path) -
         line = refused(
             *("serve", "--port", "0"), data_dir=tmp_path / "data", DATABASE_URL=url, TASKSTORE_STARTUP_TIMEOUT="0.5"
         )
-    assert f"127.0.0.1:{port}/tasks is unreachable" in line
+    assert f"127.0.0.1:{port}/tasks is unreachable: nothing listens there; check DATABASE_URL" in line
     assert "hunter2" not in line
 
 
