@@ -1,7 +1,5 @@
 """What one operation shares: the viewer, the session, the loaders, and the way to write."""
 
-import dataclasses
-import enum
 import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,6 +10,7 @@ from hashlib import sha256
 from typing import Any, TypeVar
 from uuid import UUID
 
+import orjson
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import HTTPConnection
@@ -223,7 +222,8 @@ class Context:
         if input.idempotency_key is None:
             return None, None
         text: str = input.idempotency_key.value
-        return text, idempotency.key_of(scope_id or self.writer().id, text, payload.__name__, plain(input))
+        asked = orjson.dumps([payload.__name__, input], given, orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS)
+        return text, idempotency.key_of(scope_id or self.writer().id, text, asked)
 
     async def kept(self, payload: Callable[..., P], input: Any) -> P | None:
         """The kept answer to an earlier request with the input's key, for what must not be checked again."""
@@ -245,18 +245,15 @@ def revived(answer: Mapping[str, Any], key: str, purpose: str) -> dict[str, Any]
     return {part: snapshots.revive(value, key, purpose) for part, value in answer.items()}
 
 
-def plain(value: Any) -> Any:
-    """An input as JSON has it, without what is absent and without the idempotency key itself."""
+def given(value: Any) -> Any:
+    """What an input object holds, without what is absent and without the idempotency key itself."""
     if isinstance(value, strawberry.Some):
-        return plain(value.value)
-    if isinstance(value, enum.Enum):
         return value.value
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        given = {name: item for name, item in vars(value).items() if name != "idempotency_key"}
-        return {name: plain(item) for name, item in given.items() if not (item is None or item is strawberry.UNSET)}
-    return value
+    return {
+        name: item
+        for name, item in vars(value).items()
+        if not (item is None or item is strawberry.UNSET or name == "idempotency_key")
+    }
 
 
 def authorization(scope: Scope | None, params: Mapping[str, Any] | None) -> bytes:

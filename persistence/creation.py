@@ -26,8 +26,10 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
+    tuple_,
 )
 from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.types import TypeEngine
 
 from persistence.changes import OWNER, created_fields, defaults, plain
 from persistence.failures import ConnectionBroke
@@ -40,7 +42,9 @@ from persistence.session import Session
 from persistence.snapshots import ENTITY
 
 BY_DATABASE = frozenset({"created_at", "updated_at"})
+"""Columns whose default is the time of the transaction."""
 OF_KEY = ("scope_id", "key_hash", "input_hash")
+KEY = (IdempotencyKey.scope_id, IdempotencyKey.key_hash)
 
 _LOGGED: Statement[Any] = Statement(select(Change.id).where(Change.id == bindparam("id", type_=Change.id.type)))
 
@@ -83,8 +87,8 @@ class Creation:
     """The statements for rows that are created alike: one for a row alone, and one for several."""
 
     def __init__(self, model: type[Base], part: str, columns: frozenset[str], keyed: bool) -> None:
-        self.alone = _statement(model, part, columns, keyed, together=False)
-        self.together = _statement(model, part, columns, keyed, together=True)
+        self.alone = _alone(model, part, columns, keyed)
+        self.together = _together(model, part, columns, keyed)
 
 
 @lru_cache(256)
@@ -132,61 +136,63 @@ def _absent(model: type[Base]) -> dict[str, None]:
     return {c.name: None for c in model.__table__.columns if c.computed is None and c.name not in BY_DATABASE}
 
 
-def _statement(model: type[Base], part: str, columns: frozenset[str], keyed: bool, *, together: bool) -> Statement[Any]:
-    """What is written: the columns of the row by their names, and what else there is in the log and in the answer.
+def _alone(model: type[Base], part: str, columns: frozenset[str], keyed: bool) -> Statement[Any]:
+    """The values of one row are parameters. What is an obstacle breaks a constraint."""
+    given = {name: bindparam(name, type_=type_) for name, type_ in _given(model, keyed).items()}
+    new = insert(_table(model)).values({name: given[name] for name in _absent(model)})
+    created = new.returning(*_public(model)).cte("created")
+    written_too = [_logged(model, given).cte("logged")]
+    if keyed:
+        written_too.append(_kept(model, part, given, created.c).cte("kept"))
+    return Statement(_written(created, columns).add_cte(*written_too), model.__entity__, model)
 
-    Alone, these are the statement's parameters, and an obstacle breaks a constraint. Together, they are the members of
-    the objects in the one parameter `rows`, and a row that meets an obstacle is left out. So is one whose owner is
-    locked, by who deletes the account, since all would wait for that.
+
+def _together(model: type[Base], part: str, columns: frozenset[str], keyed: bool) -> Statement[Any]:
+    """The values are members of the objects in the one parameter `rows`. A row that meets an obstacle is left out.
+
+    Keys come first, because nothing but their index says for sure whether one was used. After that an id that is taken
+    has to break a constraint, and each row goes alone.
     """
-    table, log, keys = (cast("Table", kind.__table__) for kind in (model, Change, IdempotencyKey))
+    given: Any = _with_free_owners(model, _given(model, keyed))
+    if keyed:
+        stored = {c.name: given.c.get(c.name, func.now()) for c in _public(model)}
+        kept = _kept(model, part, given.c, stored).on_conflict_do_nothing().returning(*KEY).cte("kept")
+        of_key = tuple_(given.c.kept_scope_id, given.c.kept_key_hash)
+        given = select(given).where(of_key.in_(select(kept))).cte("fresh")
+    row = select(*(given.c[name] for name in _absent(model)))
+    new: Any = insert(_table(model)).from_select(list(_absent(model)), row, include_defaults=False)
+    if not keyed:
+        new = new.on_conflict_do_nothing()
+    created = new.returning(*_public(model)).cte("created")
+    both = given.join(created, created.c.id == given.c.id)
+    logged = _logged(model, given.c, both).cte("logged")
+    answers = _written(created, columns).add_columns(given.c.place).select_from(both)
+    return Statement(answers.add_cte(logged), model.__entity__, model)
+
+
+def _table(model: type[Base]) -> Table:
+    return cast("Table", model.__table__)
+
+
+def _public(model: type[Base]) -> list[Any]:
+    return [column for column in _table(model).columns if column.name not in model.__private__]
+
+
+def _given(model: type[Base], keyed: bool) -> dict[str, TypeEngine[Any]]:
+    """What is given for a row: its columns by their names, and what else there is in the log and in the answer."""
+    table, log, keys = (kind.__table__ for kind in (model, Change, IdempotencyKey))
     types = {name: table.c[name].type for name in _absent(model)}
     types |= {"log_id": log.c.id.type, "log_actor_id": log.c.actor_id.type, "log_fields": log.c.fields.type}
     if keyed:
         types |= {f"kept_{name}": keys.c[name].type for name in OF_KEY}
-    given: Any = _given(model, types, keyed) if together else None
-    value = {name: given.c[name] if together else bindparam(name, type_=type_) for name, type_ in types.items()}
-    row = {name: value[name] for name in _absent(model)}
-    public = [column for column in table.columns if column.name not in model.__private__]
-    if together:
-        new: Any = insert(table).from_select(list(row), select(*row.values()), include_defaults=False)
-        created = new.on_conflict_do_nothing().returning(*public).cte("created")
-        source = given.join(created, created.c.id == given.c.id)
-    else:
-        created = insert(table).values(row).returning(*public).cte("created")
-        source = created
-    entry = {
-        "id": value["log_id"],
-        "entity": _text(model.__entity__),
-        "entity_id": value["id"],
-        "owner_id": value[OWNER[model].key],
-        "actor_id": value["log_actor_id"],
-        "action": _text(Action.CREATED.value),
-        "version": value.get("version", null()),
-        "fields": value["log_fields"],
-    }
-    entries = select(*entry.values())
-    logged = insert(log).from_select(
-        list(entry), entries.select_from(source) if together else entries, include_defaults=False
-    )
-    beside = [logged.cte("logged")]
-    if keyed:
-        entity = func.jsonb_build_object(_text(ENTITY), _text(model.__entity__))
-        whole = func.to_jsonb(literal_column("created"), type_=JSONB).op("||")(entity)
-        answer = select(*(value[f"kept_{name}"] for name in OF_KEY), func.jsonb_build_object(_text(part), whole))
-        kept = insert(keys).from_select([*OF_KEY, "answer"], answer.select_from(source), include_defaults=False)
-        beside.append(kept.cte("kept"))
-    selected = [written(created.c[name]).label(name) for name in sorted(columns)]
-    if together:
-        selected.append(given.c.place)
-    return Statement(select(*selected).select_from(source).add_cte(*beside), model.__entity__, model)
+    return types
 
 
-def _given(model: type[Base], types: Mapping[str, Any], keyed: bool) -> Any:
-    """The rows among the parameter `rows` that meet no obstacle.
+def _with_free_owners(model: type[Base], types: Mapping[str, Any]) -> Any:
+    """The rows of the parameter `rows` whose owner is there, and not locked.
 
-    Other tables are looked into by index, one row at a time: the plan is made once, and a join that reads the whole
-    table is the best one only as long as there is little in it.
+    Who deletes the account has it locked, and all would wait for that. Owners are looked up by index, one at a time:
+    the plan is made once, and to read the whole table is the best one only as long as there is little in it.
     """
     members = [column(name, type_) for name, type_ in {**types, "place": Integer()}.items()]
     recordset = func.jsonb_to_recordset(bindparam("rows", type_=JSONB)).table_valued(*members)
@@ -198,12 +204,40 @@ def _given(model: type[Base], types: Mapping[str, Any], keyed: bool) -> Any:
         free = select(owner).where(owner == any_(owners))
         free = free.with_for_update(read=True, key_share=True, skip_locked=True)
         found = found.where(rows.c[OWNER[model].key].in_(select(free.cte("owners").c[owner.name])))
-    if keyed:
-        keys = IdempotencyKey.__table__
-        used = select(keys.c.key_hash)  # NOT EXISTS would become a join
-        used = used.where(keys.c.scope_id == rows.c.kept_scope_id, keys.c.key_hash == rows.c.kept_key_hash)
-        found = found.where(used.scalar_subquery().is_(None))
     return found.cte("given")
+
+
+def _logged(model: type[Base], given: Any, source: Any = None) -> Any:
+    """The entry in the change log."""
+    entry = {
+        "id": given["log_id"],
+        "entity": _text(model.__entity__),
+        "entity_id": given["id"],
+        "owner_id": given[OWNER[model].key],
+        "actor_id": given["log_actor_id"],
+        "action": _text(Action.CREATED.value),
+        "version": given.get("version", null()),
+        "fields": given["log_fields"],
+    }
+    entries = select(*entry.values())
+    if source is not None:
+        entries = entries.select_from(source)
+    return insert(_table(Change)).from_select(list(entry), entries, include_defaults=False)
+
+
+def _kept(model: type[Base], part: str, given: Any, stored: Any) -> Any:
+    """The key with the answer for a retry (`persistence.snapshots`), of the row as it is stored."""
+    members: list[Any] = [_text(ENTITY), _text(model.__entity__)]
+    for c in _public(model):
+        members += [_text(c.name), stored[c.name]]
+    answer = func.jsonb_build_object(_text(part), func.jsonb_build_object(*members))
+    entries = select(*(given[f"kept_{name}"] for name in OF_KEY), answer)
+    return insert(_table(IdempotencyKey)).from_select([*OF_KEY, "answer"], entries, include_defaults=False)
+
+
+def _written(created: Any, columns: frozenset[str]) -> Any:
+    """What the answer shows of the rows."""
+    return select(*(written(created.c[name]).label(name) for name in sorted(columns)))
 
 
 def _text(word: str) -> Any:

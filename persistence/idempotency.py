@@ -5,7 +5,6 @@ A client that got no answer sends the same key again: it gets the first answer, 
 
 import hashlib
 import hmac
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -33,14 +32,16 @@ class Key:
     input_hash: bytes
 
 
-def key_of(scope_id: UUID, key: str, mutation: str, given: Mapping[str, Any]) -> Key:
-    """The key with a hash of the mutation and its input. Raises `Invalid`."""
+def key_of(scope_id: UUID, key: str, asked: bytes) -> Key:
+    """The key with a hash of what was asked for with it: a mutation and its input, always in one form.
+
+    Raises `Invalid`.
+    """
     rules = Checked()
     check_key(rules, key)
     rules.done()
-    canonical = json.dumps([mutation, given], sort_keys=True, default=str).encode()
     # Keyed with what is not stored, so that a password in the input cannot be guessed from the hash.
-    return Key(scope_id, hashlib.sha256(key.encode()).digest(), hmac.digest(key.encode(), canonical, "sha256"))
+    return Key(scope_id, hashlib.sha256(key.encode()).digest(), hmac.digest(key.encode(), asked, "sha256"))
 
 
 def check_key(rules: Checked, key: str) -> None:

@@ -520,6 +520,28 @@ async def test_a_key_with_another_input_is_refused(api: Api, account: Account, m
     assert payload["replayed"] is False
 
 
+async def test_how_an_input_is_written_does_not_matter_to_its_key(api: Api, account: Account) -> None:
+    used, moment = key(), "2030-01-01T00:00:00Z"
+    first = await done(api, "createTask", account, title="x", tags=["a"], dueAt=moment, idempotencyKey=used)
+    written = f'''mutation {{ createTask(input: {{
+        idempotencyKey: "{used}", dueAt: "{moment}", tags: "a", title: "x"
+    }}) {{ replayed task {{ id }} }} }}'''
+    again = (await api(written, account))["createTask"]
+
+    assert again == {"replayed": True, "task": {"id": first["task"]["id"]}}
+
+
+@pytest.mark.parametrize(
+    "change", [{"title": "2"}, {"tags": []}, {"tags": ["b"]}, {"priority": "LOW"}, {"dueAt": None}]
+)
+async def test_every_value_of_an_input_matters_to_its_key(api: Api, account: Account, change: dict[str, Any]) -> None:
+    given = {"title": "1", "tags": ["a"], "priority": "HIGH", "dueAt": "2030-01-01T00:00:00Z", "idempotencyKey": key()}
+    await done(api, "createTask", account, **given)
+    payload = await write(api, "createTask", account, **{**given, **change})
+
+    assert [kind for kind, _, _ in problems(payload)] == ["IdempotencyError"]
+
+
 async def test_absent_and_null_are_different_inputs_of_a_key(api: Api, account: Account) -> None:
     task = await new_task(api, account, dueAt="2030-01-01T00:00:00Z")
     used = key()

@@ -249,7 +249,7 @@ async def test_ending_the_other_sessions_logs_each_of_them(engine: AsyncEngine, 
 async def test_bookkeeping_is_not_logged(write: Write, raw: Raw, account: Account) -> None:
     before = await raw("SELECT count(*) AS n FROM changes WHERE owner_id = :id", id=account.id)
 
-    key = idempotency.key_of(account.id, "a key of mine", "Mutation", {})
+    key = idempotency.key_of(account.id, "a key of mine", b"asked")
     await write(lambda s: idempotency.claim(s, key))
     await write(lambda s: throttle.attempt(s, throttle.ACCOUNT, throttle.subject("viewer", str(account.id))))
 

@@ -34,7 +34,7 @@ OF_ITS_OWN = {"id", "entity_id", "xact", "seq", "at", "created_at", "updated_at"
 
 
 def key_of(account: Account) -> idempotency.Key:
-    return idempotency.key_of(account.id, uuid.uuid4().hex, "CreateTaskPayload", {"title": "Write"})
+    return idempotency.key_of(account.id, uuid.uuid4().hex, b"asked")
 
 
 async def short_way(session: Session, account: Account, key: idempotency.Key | None, **given: Any) -> Any:
@@ -94,7 +94,7 @@ def common(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ],
 )
 async def test_both_ways_write_the_same(session: Session, account: Account, given: dict[str, Any]) -> None:
-    short_key, long_key = key_of(account), idempotency.key_of(account.id, uuid.uuid4().hex, "CreateTaskPayload", {})
+    short_key, long_key = key_of(account), idempotency.key_of(account.id, uuid.uuid4().hex, b"asked")
     short = await short_way(session, account, short_key, **given)
     long = await long_way(session, account, long_key, **given)
 
@@ -271,6 +271,22 @@ async def test_obstacles_of_some_are_no_obstacles_for_others(
     assert titles == [None, None, "fine", None, "once", None, "first of this id", None, "somebody else's"]
     after = await _count(session, admin)
     assert [a - b for a, b in zip(after, before, strict=True)] == [3, 3, 2]
+
+
+async def test_an_id_that_is_taken_is_no_obstacle_for_others_with_keys(
+    own_engine: AsyncEngine, session: Session, account: Account, statements: list[int]
+) -> None:
+    first = await short_way(session, account, None)
+    before = await _count(session, account)
+    taken = functools.partial(short_way, account=account, key=key_of(account), id=first.id)
+    fine = functools.partial(short_way, account=account, key=key_of(account), title="fine")
+    statements.clear()
+    created = await together(own_engine, taken, fine)
+
+    assert [task and task.title for task in created] == [None, "fine"]
+    after = await _count(session, account)
+    assert [a - b for a, b in zip(after, before, strict=True)] == [1, 1, 1]
+    assert statements == [2]
 
 
 async def test_nobody_waits_for_an_owner_that_is_being_deleted(
