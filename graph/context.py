@@ -247,13 +247,11 @@ def revived(answer: Mapping[str, Any], key: str, purpose: str) -> dict[str, Any]
 
 def given(value: Any) -> Any:
     """What an input object holds, without what is absent and without the idempotency key itself."""
-    if isinstance(value, strawberry.Some):
+    if type(value) is strawberry.Some:
         return value.value
-    return {
-        name: item
-        for name, item in vars(value).items()
-        if not (item is None or item is strawberry.UNSET or name == "idempotency_key")
-    }
+    fields = {name: item for name, item in vars(value).items() if item is not None and item is not strawberry.UNSET}
+    fields.pop("idempotency_key", None)
+    return fields
 
 
 def authorization(scope: Scope | None, params: Mapping[str, Any] | None) -> bytes:

@@ -29,6 +29,8 @@ UNLOGGED = frozenset({"id", "version", "created_at", "updated_at"})
 
 def plain(value: Any) -> Any:
     """A value of a column as JSON has it, as the API shows it."""
+    if type(value) is str:  # as most are
+        return value
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, enum.Enum):
@@ -47,12 +49,12 @@ def logged(model: type[Base]) -> tuple[str, ...]:
 
 
 def created_fields(model: type[Base], values: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """`{field: [None, value]}` of the columns with which a row begins."""
+    """`{field: [None, value]}` of the columns with which a row begins, as JSON has them."""
     fields = {}
     for name in logged(model):
         value = values.get(name)
         if value or value not in (None, [], ""):
-            fields[name] = [None, value]
+            fields[name] = [None, plain(value)]
     return fields
 
 
@@ -80,8 +82,7 @@ def record(session: SyncSession, flush: UOWTransaction, instances: Any) -> None:
     for row in session.new:
         if type(row) in OWNER:
             set_defaults(row)
-            fields = {name: plain(pair) for name, pair in created_fields(type(row), vars(row)).items()}
-            entries.append(entry(row, actor_id, Action.CREATED, fields))
+            entries.append(entry(row, actor_id, Action.CREATED, created_fields(type(row), vars(row))))
     for row in session.dirty:
         if type(row) in OWNER and session.is_modified(row):
             changed = differences(row)
