@@ -247,10 +247,10 @@ def revived(answer: Mapping[str, Any], key: str, purpose: str) -> dict[str, Any]
 
 def given(value: Any) -> Any:
     """What an input object holds, without what is absent and without the idempotency key itself."""
-    if type(value) is strawberry.Some:
-        return value.value
-    fields = {name: item for name, item in vars(value).items() if item is not None and item is not strawberry.UNSET}
-    fields.pop("idempotency_key", None)
+    fields = {}
+    for name, item in vars(value).items():
+        if item is not None and item is not strawberry.UNSET and name != "idempotency_key":
+            fields[name] = item.value if type(item) is strawberry.Some else item
     return fields
 
 

@@ -118,5 +118,5 @@ def present(input: Any, fields: Sequence[str]) -> dict[str, Any]:
     for name in fields:
         value = getattr(input, name)
         if value is not None:
-            values[name] = value.value if isinstance(value, strawberry.Some) else value
+            values[name] = value.value if type(value) is strawberry.Some else value
     return values

@@ -29,8 +29,6 @@ UNLOGGED = frozenset({"id", "version", "created_at", "updated_at"})
 
 def plain(value: Any) -> Any:
     """A value of a column as JSON has it, as the API shows it."""
-    if type(value) is str:  # as most are
-        return value
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, enum.Enum):
@@ -48,13 +46,13 @@ def logged(model: type[Base]) -> tuple[str, ...]:
     return tuple(c.key for c in inspect(model).column_attrs if c.key not in UNLOGGED | model.__private__)
 
 
-def created_fields(model: type[Base], values: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """`{field: [None, value]}` of the columns with which a row begins, as JSON has them."""
-    fields = {}
+def initial(model: type[Base], values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The columns with which a row begins, of those whose values enter the log, and their values."""
+    fields = []
     for name in logged(model):
         value = values.get(name)
         if value or value not in (None, [], ""):
-            fields[name] = [None, plain(value)]
+            fields.append((name, value))
     return fields
 
 
@@ -82,7 +80,8 @@ def record(session: SyncSession, flush: UOWTransaction, instances: Any) -> None:
     for row in session.new:
         if type(row) in OWNER:
             set_defaults(row)
-            entries.append(entry(row, actor_id, Action.CREATED, created_fields(type(row), vars(row))))
+            fields = {name: [None, plain(value)] for name, value in initial(type(row), vars(row))}
+            entries.append(entry(row, actor_id, Action.CREATED, fields))
     for row in session.dirty:
         if type(row) in OWNER and session.is_modified(row):
             changed = differences(row)

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.types import TypeEngine
 
-from persistence.changes import OWNER, created_fields, defaults, plain
+from persistence.changes import OWNER, defaults, initial, plain
 from persistence.failures import ConnectionBroke
 from persistence.idempotency import Key
 from persistence.ids import new_id
@@ -65,7 +65,8 @@ async def create(
     for name, make in defaults(model).items():
         if row[name] is None:
             row[name] = make()
-    row |= {"log_id": new_id(), "log_actor_id": session.actor_id, "log_fields": created_fields(model, row)}
+    fields = {name: [None, _as_json(value)] for name, value in initial(model, row)}
+    row |= {"log_id": new_id(), "log_actor_id": session.actor_id, "log_fields": fields}
     apart: tuple[Any, ...] = (row["id"],)
     if key is not None:
         row |= {"kept_scope_id": key.scope_id, "kept_key_hash": key.key_hash, "kept_input_hash": key.input_hash}
@@ -112,7 +113,7 @@ async def write(creation: Creation, readers: Readers, rows: list[dict[str, Any]]
 async def _write_together(statement: Statement[Any], readers: Readers, rows: list[dict[str, Any]]) -> list[Any]:
     given = []
     for place, row in enumerate(rows):
-        members = {name: text(value) if (text := TEXTS.get(type(value))) else value for name, value in row.items()}
+        members = {name: _as_json(value) for name, value in row.items()}
         members["place"] = place
         given.append(members)
     answers: list[Any] = [None] * len(rows)
@@ -134,6 +135,11 @@ TEXTS: dict[type, Callable[[Any], str]] = {
     bytes: lambda value: f"\\x{value.hex()}",
 }
 """What makes text of values that orjson writes otherwise, or would ask about: that takes twice as long."""
+
+
+def _as_json(value: Any) -> Any:
+    text = TEXTS.get(type(value))
+    return value if text is None else text(value)
 
 
 @lru_cache(64)
