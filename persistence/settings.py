@@ -90,7 +90,7 @@ class Settings:
     rate_refill: float = setting(10_000.0, "cost points a viewer regains per second", at_least=0)
     rate_shared: bool = setting(False, "keep the budgets in PostgreSQL, for several processes")
     document_cache: int = setting(1_000, "prepared documents kept", at_least=1)
-    document_cache_bytes: int = setting(10_000_000, "bytes of text of prepared documents kept", at_least=1)
+    document_cache_bytes: int = setting(24_000_000, "bytes for prepared documents", at_least=1)
     trusted_documents: Path | None = setting(None, "a manifest: only its documents are executed")
     max_subscriptions: int = setting(100, "operations one WebSocket may have open", at_least=1)
     max_sockets: int = setting(1_000, "WebSockets open at once", at_least=1)

@@ -3,8 +3,10 @@
 Documents (bounded cache) -> Document (one text) -> Operation (one definition, with room for compiled plans)
 """
 
+import gc
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from sys import getsizeof
 from typing import Any
 
 from graphql import (
@@ -16,7 +18,6 @@ from graphql import (
     OperationDefinitionNode,
     OperationType,
     VariableDefinitionNode,
-    parse,
     specified_rules,
     validate,
 )
@@ -25,11 +26,22 @@ from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRul
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from graph.execution.errors import OPERATION_RESOLUTION_FAILURE, VALIDATION_FAILED, RequestError, coded, syntax_error
+from graph.execution.parsing import DocumentParser
 
 RULES: tuple[type[ASTValidationRule], ...] = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 
+MAX_PLANS = 16
+"""Combinations of `@skip` and `@include` values that are kept compiled for one operation."""
+
 # Invalid documents are kept for a client that repeats its mistake; a flood of them must cost little memory.
 INVALID_SHARE = 8
+
+TURNED_AWAY = 10
+"""So many times as many texts are remembered by their hash as may be kept."""
+
+# What is kept for a document, in bytes, as tracemalloc measured it on lists, mutations and deep queries: for the tree,
+# and once more for each plan, so much and so much for each node.
+TREE, PLAN, NODE, ERROR = 15_000, 10_000, 200, 2_500
 
 
 class Operation:
@@ -41,7 +53,6 @@ class Operation:
 
     __slots__ = (
         "definition",
-        "document",
         "fragment_details",
         "fragments",
         "kind",
@@ -52,7 +63,7 @@ class Operation:
     )
 
     def __init__(self, definition: OperationDefinitionNode, document: "Document") -> None:
-        self.definition, self.document = definition, document
+        self.definition = definition
         self.kind: OperationType = definition.operation
         self.kind_name: str = definition.operation.value
         self.name: str | None = definition.name.value if definition.name else None
@@ -63,13 +74,15 @@ class Operation:
 
 
 class Document:
-    """One text, parsed and validated. With `errors` it has no operations; each error carries `extensions.code`."""
+    """One text, parsed and validated. With `errors` it has no operations; each error carries `extensions.code`.
 
-    __slots__ = ("ast", "errors", "fragment_details", "fragments", "memo", "operations", "text")
+    `bytes` is an estimate of what it takes together with all that will be derived from it.
+    """
 
-    def __init__(self, text: str, ast: DocumentNode | None, errors: list[GraphQLError]) -> None:
-        self.text, self.ast, self.errors = text, ast, errors
-        self.memo: dict[Any, Any] = {}
+    __slots__ = ("ast", "bytes", "errors", "fragment_details", "fragments", "operations", "text")
+
+    def __init__(self, text: str, ast: DocumentNode | None, errors: list[GraphQLError], bytes: int) -> None:
+        self.text, self.ast, self.errors, self.bytes = text, ast, errors, bytes
         self.fragments: dict[str, FragmentDefinitionNode] = {}
         self.operations: dict[str | None, Operation] = {}
         if ast is None or errors:
@@ -101,28 +114,49 @@ class Document:
 
 
 class _Cache:
-    """Documents by text, the least recently used ones dropped first."""
+    """Documents by text. When it is full, the one used longest ago makes room for one that was asked for before.
+
+    So a flood of texts that come once pushes out nothing, and leaves nothing behind: what is dropped young is freed at
+    once, while plans, which refer to themselves, have to wait for the garbage collector when they have been kept.
+    """
 
     def __init__(self, max_count: int, max_bytes: int) -> None:
-        self.max_count, self.max_bytes, self.bytes = max_count, max_bytes, 0
-        self.entries: OrderedDict[str, tuple[Document, int]] = OrderedDict()
+        self.max_count, self.max_bytes, self.bytes, self.dropped = max_count, max_bytes, 0, 0
+        self.entries: OrderedDict[str, Document] = OrderedDict()
+        self.turned_away: OrderedDict[int, None] = OrderedDict()
+        """The hashes of texts that were asked for once, when there was no room."""
 
     def get(self, text: str) -> Document | None:
-        entry = self.entries.get(text)
-        if entry is None:
-            return None
-        self.entries.move_to_end(text)
-        return entry[0]
+        document = self.entries.get(text)
+        if document is not None:
+            self.entries.move_to_end(text)
+        return document
 
     def add(self, document: Document) -> None:
-        size = len(document.text.encode("utf-8", "surrogatepass"))
-        if size > self.max_bytes:
+        if document.bytes > self.max_bytes:
             return
-        self.entries[document.text] = document, size
-        self.bytes += size
+        is_full = len(self.entries) >= self.max_count or self.bytes + document.bytes > self.max_bytes
+        if is_full and not self._was_turned_away(document.text):
+            return
+        self.entries[document.text] = document
+        self.bytes += document.bytes
         while len(self.entries) > self.max_count or self.bytes > self.max_bytes:
-            _, (_, dropped) = self.entries.popitem(last=False)
-            self.bytes -= dropped
+            _, dropped = self.entries.popitem(last=False)
+            self.bytes -= dropped.bytes
+            self.dropped += dropped.bytes
+        if self.dropped > self.max_bytes:  # the collector would come late to what is as old
+            self.dropped = 0
+            gc.collect()
+
+    def _was_turned_away(self, text: str) -> bool:
+        key = hash(text)
+        if key in self.turned_away:
+            del self.turned_away[key]
+            return True
+        self.turned_away[key] = None
+        if len(self.turned_away) > TURNED_AWAY * self.max_count:
+            self.turned_away.popitem(last=False)
+        return False
 
 
 class Documents:
@@ -130,7 +164,7 @@ class Documents:
 
     `check` sees each new text before it is parsed and raises RequestError to refuse it. `rules` run before the rules
     of the specification and, when one of them objects, instead of them: a document that is too large is not worth
-    validating. `max_bytes` counts the texts; trees and plans take some 50 times as much.
+    validating. `max_bytes` bounds what is kept, texts, trees and plans, by an estimate.
     """
 
     def __init__(
@@ -138,7 +172,7 @@ class Documents:
         schema: GraphQLSchema,
         *,
         max_count: int = 1000,
-        max_bytes: int = 4_000_000,
+        max_bytes: int = 24_000_000,
         check: Callable[[str], None] | None = None,
         rules: Sequence[type[ASTValidationRule]] = (),
         max_tokens: int | None = None,
@@ -164,14 +198,25 @@ class Documents:
         try:
             if self.check is not None:
                 self.check(text)
-            ast = parse(text, max_tokens=self.max_tokens)
+            parser = DocumentParser(text, self.max_tokens)
+            ast = parser.parse()
         except RequestError as error:
-            return Document(text, None, [error.with_traceback(None)])
+            return self._invalid_document(text, [error.with_traceback(None)])
         except GraphQLError as error:
-            return Document(text, None, [syntax_error(error, self.max_tokens)])
+            return self._invalid_document(text, [syntax_error(error, self.max_tokens)])
         errors: list[GraphQLError] = []
         if self.rules:
             errors = validate(self.schema, ast, self.rules, hide_suggestions=self.hide_suggestions)
         if not errors:
             errors = validate(self.schema, ast, RULES, hide_suggestions=self.hide_suggestions)
-        return Document(text, None if errors else ast, [coded(error, VALIDATION_FAILED) for error in errors])
+        if errors:
+            return self._invalid_document(text, [coded(error, VALIDATION_FAILED) for error in errors])
+        plans = min(MAX_PLANS, 2 ** len(parser.conditions))
+        size = TREE + PLAN * plans + NODE * parser.nodes * (1 + plans)
+        return Document(text, ast, [], getsizeof(text) + size)
+
+    @staticmethod
+    def _invalid_document(text: str, errors: list[GraphQLError]) -> Document:
+        for error in errors:
+            error.nodes = error.source = None  # its locations are known; the tree need not be kept for it
+        return Document(text, None, errors, getsizeof(text) + ERROR * len(errors))

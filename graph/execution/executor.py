@@ -41,12 +41,10 @@ from graph.execution.compiler import Compiler
 from graph.execution.compiler_batches import Later
 from graph.execution.compiler_plans import PENDING, Facts, Field, ObjectPlan, Position, Site, TooLarge, new
 from graph.execution.compiler_values import ORDINARY
+from graph.execution.documents import MAX_PLANS
 from graph.execution.executor_waiting import Entry, Waiting, is_under
 
 logger = logging.getLogger(__name__)
-
-# Combinations of @skip and @include values that are kept compiled for one operation.
-MAX_PLANS = 16
 
 UNSUPPORTED_DIRECTIVES = {"defer", "stream", "experimental_disableErrorPropagation"}
 

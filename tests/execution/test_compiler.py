@@ -14,9 +14,9 @@ from graphql import GraphQLError, GraphQLResolveInfo, build_schema, execute, par
 from strawberry import Info, Maybe, Some
 
 from graph.execution.compiler_values import position_of
-from graph.execution.documents import Documents, Operation
+from graph.execution.documents import MAX_PLANS, Documents, Operation
 from graph.execution.engine import Engine, Result
-from graph.execution.executor import MAX_PLANS, CompiledExecutor
+from graph.execution.executor import CompiledExecutor
 
 pytestmark = pytest.mark.anyio
 

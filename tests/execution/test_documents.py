@@ -1,3 +1,8 @@
+import gc
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import pytest
 import strawberry
 from graphql import ASTValidationRule, DocumentNode, GraphQLError, VisitorAction
@@ -18,6 +23,22 @@ class Refuse(ASTValidationRule):
     def enter_document(self, node: DocumentNode, *_: object) -> VisitorAction:
         self.report_error(RequestError("Too large", "LIMIT_EXCEEDED", limit="size"))
         return None
+
+
+@contextmanager
+def traced() -> Iterator[Callable[[], int]]:
+    """Calls tell by how many bytes memory has grown."""
+    gc.collect()
+    tracemalloc.start()
+
+    def grown() -> int:
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    try:
+        yield grown
+    finally:
+        tracemalloc.stop()
 
 
 def codes(errors: list[GraphQLError]) -> list[str]:
@@ -75,15 +96,68 @@ def test_the_least_recently_used_document_goes_first() -> None:
     first, second = documents.get("{ a: name }"), documents.get("{ b: name }")
     documents.get("{ a: name }")
     documents.get("{ c: name }")
+    third = documents.get("{ c: name }")
     assert documents.get("{ a: name }") is first
+    assert documents.get("{ c: name }") is third
     assert documents.get("{ b: name }") is not second
 
 
+def test_texts_that_come_once_push_out_nothing() -> None:
+    documents = Documents(SCHEMA, max_count=2)
+    kept = [documents.get("{ a: name }"), documents.get("{ b: name }")]
+    for number in range(100):
+        documents.get(f"{{ c{number}: name }}")
+    assert [documents.get("{ a: name }"), documents.get("{ b: name }")] == kept
+
+
+def test_how_many_texts_are_remembered_that_came_once_is_bounded() -> None:
+    documents = Documents(SCHEMA, max_count=2)
+    for number in range(100):
+        documents.get(f"{{ a{number}: name }}")
+    assert len(documents._valid.turned_away) == 20
+
+
 def test_the_cache_is_bounded_by_bytes() -> None:
-    documents = Documents(SCHEMA, max_bytes=100)
+    size = Documents(SCHEMA).get("{ a: name }").bytes
+    documents = Documents(SCHEMA, max_bytes=9 * size)
     for letter in "abcdefghijklmnop":
         documents.get(f"{{ {letter}: name }}")
-    assert len(documents) == 9  # eleven bytes each
+    assert len(documents) == 9
+
+
+def test_a_flood_of_large_documents_takes_bounded_memory() -> None:
+    documents = Documents(SCHEMA, max_bytes=2_000_000)
+    with traced() as grown:
+        for number in range(200):
+            documents.get(f"{{ {' '.join(f'a{number}_{n}: name' for n in range(100))} }}")
+        assert 500_000 < grown() < 3_000_000
+
+
+def test_a_flood_of_invalid_documents_takes_bounded_memory() -> None:
+    documents = Documents(SCHEMA, max_bytes=2_000_000)
+    with traced() as grown:
+        for number in range(300):
+            documents.get(f"query Q{number} {{ {'name ' * 200} nope }}")
+        assert len(documents) > 50
+        assert grown() < 500_000
+
+
+def test_an_invalid_document_keeps_its_errors_and_not_its_tree() -> None:
+    [error] = Documents(SCHEMA).get("{\n  nope\n}").errors
+    assert error.formatted["locations"] == [{"line": 2, "column": 3}]
+    assert (error.nodes, error.source) == (None, None)
+
+
+def test_conditions_make_a_document_larger() -> None:
+    sizes = [
+        Documents(SCHEMA).get(text.ljust(60)).bytes
+        for text in (
+            "query($a: Boolean!) { name @include(if: $a) }",
+            "query($a: Boolean!) { name @include(if: true) b: name @skip(if: false) }",
+            "query($a: Boolean!, $b: Boolean!) { name @include(if: $a) c: name @skip(if: $b) }",
+        )
+    ]
+    assert sizes[1] < sizes[0] < sizes[2]
 
 
 def test_a_text_larger_than_the_cache_is_answered_without_being_kept() -> None:

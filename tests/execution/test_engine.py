@@ -129,7 +129,7 @@ def engine(request: pytest.FixtureRequest, reports: list[BaseException]) -> Engi
         return f"id-{len(reports)}"
 
     schema = strawberry.Schema(Query, Mutation, Subscription)
-    documents = Documents(schema._schema, max_count=10, max_bytes=10_000)
+    documents = Documents(schema._schema, max_count=10, max_bytes=1_000_000)
     return Engine(schema, documents=documents, classify=classify, report=report, compiled=request.param)
 
 
