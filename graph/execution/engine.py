@@ -22,6 +22,7 @@ from graph.execution.errors import (
     Classify,
     Report,
     presentable,
+    without_frames,
 )
 from graph.execution.executor import CompiledExecutor, PlainExecutor
 from graph.execution.variables import coerced
@@ -197,4 +198,8 @@ class Engine:
         return Result(outcome.data, self._presentable(outcome.errors) if outcome.errors else [])
 
     def _presentable(self, errors: list[GraphQLError] | None) -> list[GraphQLError]:
-        return [presentable(error, self._classify, self._report) for error in errors or ()]
+        shown = []
+        for error in errors or ():
+            shown.append(presentable(error, self._classify, self._report))
+            without_frames(error)
+        return shown

@@ -86,6 +86,16 @@ def is_bad_input(cause: BaseException) -> bool:
     return cause.message.startswith("Argument '") or not any(isinstance(node, FieldNode) for node in cause.nodes)
 
 
+def without_frames(error: BaseException) -> None:
+    """Forget where the error and what led to it were raised: the frames of the request know it, which is a cycle."""
+    pending: list[BaseException | None] = [error]
+    while pending:
+        each = pending.pop()
+        if each is not None and each.__traceback__ is not None:
+            each.__traceback__ = None
+            pending += [each.__cause__, each.__context__, getattr(each, "original_error", None)]
+
+
 def presentable(error: GraphQLError, classify: Classify, report: Report) -> GraphQLError:
     """The error as a client may see it, with its path and locations; a bug is masked and gets the id of its report."""
     cause = cause_of(error)

@@ -16,6 +16,7 @@ from strawberry import Info, Maybe, Some
 from graph.execution.compiler_values import position_of
 from graph.execution.documents import MAX_PLANS, Documents, Operation
 from graph.execution.engine import Engine, Result
+from graph.execution.errors import RequestError
 from graph.execution.executor import CompiledExecutor
 
 pytestmark = pytest.mark.anyio
@@ -99,6 +100,17 @@ class Query:
     @strawberry.field
     def nodes(self) -> list[Node]:
         return [Row((n, "")) for n in range(1000)]  # type: ignore[misc]
+
+    @strawberry.field
+    def refused(self) -> int | None:
+        raise RequestError("Not today", "NOT_TODAY")
+
+    @strawberry.field
+    async def refused_later(self) -> int | None:
+        try:
+            raise ValueError("the reason")
+        except ValueError as error:
+            raise RequestError("Not today", "NOT_TODAY") from error
 
 
 SCHEMA = strawberry.Schema(Query, types=[Thing])
@@ -219,12 +231,15 @@ async def test_an_absent_variable_leaves_the_argument_out(engine: Engine) -> Non
     assert context.seen[0][0].size is None
 
 
-async def test_a_request_leaves_nothing_to_the_garbage_collector(engine: Engine) -> None:
+@pytest.mark.parametrize(
+    "text", ["{ things { filtered(filter: {words: []}) } rows { id } }", "{ refused }", "{ refusedLater refused }"]
+)
+async def test_a_request_leaves_nothing_to_the_garbage_collector(engine: Engine, text: str) -> None:
     gc.collect()
     gc.disable()
     try:
         context = Context()
-        await run(engine, "{ things { filtered(filter: {words: []}) } rows { id } }", context=context)
+        await engine.execute(engine.documents.get(text).operation(None), None, context)
         gone = weakref.ref(context)
         del context
         assert gone() is None
