@@ -2,13 +2,15 @@
 
     python -m benchmarks.refusals [--rounds 20]
 
-Each text is new to the server (the first time) or known to it (again). No database is needed: what is refused here
-runs no SQL. Prints Markdown.
+Each text is new to the server (the first time) or known to it (again). Then 1,000 different documents from somebody
+who is not signed in, each of which could be executed: what they take of the memory. No database is needed: what is
+refused here runs no SQL. Prints Markdown.
 """
 
 import argparse
 import asyncio
 import logging
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -16,7 +18,8 @@ from collections.abc import Callable
 import httpx
 import structlog
 
-from graph.app import create_app
+from benchmarks.processes import peak_memory
+from graph.app import create_app, spare_the_collector
 from persistence.settings import Settings
 
 
@@ -46,6 +49,13 @@ def long(n: int) -> str:
     return f"query Q{n} {{ viewer {{ {'id ' * 60_000}}} }}"
 
 
+def valid(n: int) -> str:
+    nodes = (f'a{i}: node(id: "{n} {i}") {{ id ... on Task {{ title status }} }}' for i in range(18))
+    return f"query Q{n} {{ {' '.join(nodes)} }}"
+
+
+FLOOD = 1_000
+
 CASES: dict[str, Callable[[int], str]] = {
     "10,100 objects": pages,
     "200,100 objects by 20 aliases": wide,
@@ -64,12 +74,25 @@ async def measure(client: httpx.AsyncClient, text: str) -> tuple[float, str]:
     return taken * 1000, answer.json()["errors"][0]["extensions"]["code"]
 
 
+async def flood(client: httpx.AsyncClient) -> None:
+    """Send many documents that are all different and valid."""
+    before = peak_memory(os.getpid())
+    times = [(await measure(client, valid(n)))[0] for n in range(FLOOD)]
+    after = peak_memory(os.getpid())
+    print(
+        f"\n{FLOOD:,} different documents of {len(valid(0)):,} characters: {statistics.median(times):.1f} ms each, ",
+        end="",
+    )
+    print(f"the slowest {max(times):.0f} ms; peak memory {before:.0f} MB before and {after:.0f} MB after.")
+
+
 async def run(rounds: int) -> None:
     app = create_app(Settings(database_url="postgresql://nobody@127.0.0.1:1/none"))
     print("| operation | refused with | first time, ms | the worst of them | again, ms |")
     print("| --- | --- | --- | --- | --- |")
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         await measure(client, "{ nothing }")
+        spare_the_collector()  # as the server does when it starts
         for name, text in CASES.items():
             first = [await measure(client, text(n)) for n in range(rounds)]
             again = [(await measure(client, text(rounds - 1)))[0] for _ in range(rounds)]
@@ -77,6 +100,7 @@ async def run(rounds: int) -> None:
             times = [taken for taken, _ in first]
             cells = [name, f"`{code}`", *(f"{ms:.1f}" for ms in (statistics.median(times), max(times)))]
             print(f"| {' | '.join(cells)} | {statistics.median(again):.2f} |")
+        await flood(client)
 
 
 def main() -> None:
