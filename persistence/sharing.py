@@ -14,11 +14,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 Asked = TypeVar("Asked")
 
-AT_ONCE = 4
+AT_ONCE = 3
 """Statements of one kind that run at a time, when they take longer than `PATIENCE`."""
-PATIENCE = 0.001
+PATIENCE = 0.002
 """How long, in seconds, the next statement waits for the one before it: with a database nearby that is done then."""
-ENOUGH = 16
+ENOUGH = 12
 """So many that wait start a statement without waiting for more: the database works on it while others still ask."""
 AT_MOST = 100
 """How many share one statement."""
