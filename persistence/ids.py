@@ -14,20 +14,10 @@ FIXED = 0x7 << 76 | 0b10 << 62
 """The version and the variant."""
 FREE = ~(0xF << 76 | 0b11 << 62)
 
-_random: list[bytes] = []
-"""Random bytes for the next ids: to ask the system for those of each takes as long as all the rest of it."""
-os.register_at_fork(after_in_child=_random.clear)
-
 
 def new_id() -> UUID:
     """A new UUIDv7: 48 bits of Unix milliseconds, then 74 random bits, so that new rows are neighbours in an index."""
-    try:
-        random = _random.pop()
-    except IndexError:
-        block = os.urandom(10 * 100)
-        _random.extend(block[start : start + 10] for start in range(0, len(block), 10))
-        random = _random.pop()
-    bits = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(random)
+    bits = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
     id: UUID = pgproto.UUID((bits & FREE | FIXED).to_bytes(16))
     return id
 
