@@ -117,14 +117,14 @@ async def _write_together(statement: Statement[Any], readers: Readers, rows: lis
         members["place"] = place
         given.append(members)
     answers: list[Any] = [None] * len(rows)
-    for created in await readers.write(statement, [orjson.dumps(given).decode()]):
+    for created in await readers.once(statement, [orjson.dumps(given).decode()]):
         answers[created.place] = created
     return answers
 
 
 async def _write_alone(statement: Statement[Any], readers: Readers, row: dict[str, Any]) -> Any:
     fields = orjson.dumps(row["log_fields"]).decode()
-    [created] = await readers.write(statement, statement.arguments({**row, "log_fields": fields}))
+    [created] = await readers.once(statement, statement.arguments({**row, "log_fields": fields}))
     return created
 
 

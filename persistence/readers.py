@@ -74,11 +74,11 @@ class Readers:
     async def read(self, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
         """The rows of one reading statement. A connection that broke since its last use is replaced once."""
         try:
-            return await self.write(statement, arguments)
+            return await self.once(statement, arguments)
         except ConnectionBroke:
-            return await self.write(statement, arguments)
+            return await self.once(statement, arguments)
 
-    async def write(self, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
+    async def once(self, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
         """The rows of one statement, a transaction of its own, which is not tried again.
 
         Raises the driver's errors, and `ConnectionBroke`.
