@@ -222,7 +222,8 @@ class Context:
         if input.idempotency_key is None:
             return None, None
         text: str = input.idempotency_key.value
-        asked = orjson.dumps([payload.__name__, input], given, orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS)
+        options = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
+        asked = orjson.dumps([payload.__name__, input], fields_of, options)
         return text, idempotency.key_of(scope_id or self.writer().id, text, asked)
 
     async def kept(self, payload: Callable[..., P], input: Any) -> P | None:
@@ -245,10 +246,10 @@ def revived(answer: Mapping[str, Any], key: str, purpose: str) -> dict[str, Any]
     return {part: snapshots.revive(value, key, purpose) for part, value in answer.items()}
 
 
-def given(value: Any) -> Any:
+def fields_of(input: Any) -> dict[str, Any]:
     """What an input object holds, without what is absent and without the idempotency key itself."""
     fields = {}
-    for name, item in vars(value).items():
+    for name, item in vars(input).items():
         if item is not None and item is not strawberry.UNSET and name != "idempotency_key":
             fields[name] = item.value if type(item) is strawberry.Some else item
     return fields
