@@ -1,14 +1,19 @@
 """Every limit of the server: what is beyond it is refused with its name and number, before any SQL ran."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
 from persistence.settings import Settings
 from tests.conftest import Account
-from tests.graph.queries import watched
+from tests.execution.serving import served
+from tests.execution.socket_client import PROTOCOL, Client
+from tests.graph.queries import Watched, watched
+from tests.graph.test_subscriptions import connected
 
 pytestmark = pytest.mark.anyio
 
@@ -238,9 +243,122 @@ async def test_names_are_suggested_in_development_only(
     assert '"errors"' in answers[1]
 
 
-async def test_a_socket_has_the_same_limits(settings: Settings) -> None:
-    """What carries the operation does not matter: both prepare it alike."""
-    async with watched(replace(settings, max_subscriptions=7, max_sockets=3, max_body=2_000)) as server:
-        options = server.app.endpoint.options
+# -- the same over a WebSocket ------------------------------------------------------------------------
 
-    assert (options.max_subscriptions, options.max_sockets, options.max_message) == (7, 3, 2_000)
+
+@asynccontextmanager
+async def socket(settings: Settings, account: Account) -> AsyncIterator[tuple[Watched, str, Client]]:
+    """A served application, its address, and a client that has begun."""
+    async with (
+        watched(settings) as server,
+        served(server.app, ws="graph.sockets:WebSocketProtocol") as address,
+        connected(address, account) as client,
+    ):
+        await server.statements()  # of finding out who it is
+        yield server, address, client
+
+
+async def answer(client: Client, query: str) -> dict[str, Any]:
+    """The payload of the one result, or the one error, that an operation ends with."""
+    await client.subscribe("1", query)
+    message = await client.receive()
+    if message["type"] == "error":
+        [error] = message["payload"]
+        return {"error": error}
+    assert message["type"] == "next", message
+    assert await client.receive() == {"type": "complete", "id": "1"}
+    payload: dict[str, Any] = message["payload"]
+    return payload
+
+
+SOCKET_REFUSALS = [
+    *REFUSALS,
+    pytest.param(
+        {"max_cost": 20}, "{ viewer { tasks(first: 19) { nodes { id } } } }",
+        "{ viewer { tasks(first: 20) { nodes { id } } } }",
+        "The operation could read 21 objects; at most 20 are allowed. Ask for smaller pages or fewer levels",
+        {"code": "COST_LIMIT_EXCEEDED", "limit": "cost", "allowed": 20, "actual": 21}, id="cost",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "within", "beyond", "message", "extensions"), SOCKET_REFUSALS)
+async def test_a_socket_refuses_what_a_request_would_be_refused(
+    settings: Settings,
+    account: Account,
+    given: Mapping[str, Any],
+    within: str,
+    beyond: str,
+    message: str,
+    extensions: dict[str, Any],
+) -> None:
+    async with socket(replace(settings, **given), account) as (server, _, client):
+        refused = await answer(client, beyond)
+        ran = await server.statements()
+        allowed = await answer(client, within)
+
+    assert (refused["error"]["message"], refused["error"]["extensions"]) == (message, extensions)
+    assert ran == []
+    assert allowed["data"]
+    assert "errors" not in allowed
+
+
+async def test_a_socket_sends_no_larger_page_and_no_introspection_that_is_switched_off(
+    settings: Settings, account: Account
+) -> None:
+    async with socket(replace(settings, introspection=False), account) as (_, _, client):
+        page = await answer(client, "{ tasks(first: 101) { nodes { id } } }")
+        introspection = await answer(client, "{ __schema { types { name } } }")
+
+    assert [error["message"] for error in page["errors"]] == ["first: 101 items; 0 to 100 are allowed."]
+    assert introspection["error"]["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
+    assert "Introspection is switched off" in introspection["error"]["message"]
+
+
+async def test_a_socket_pays_from_the_budget_of_its_viewer(settings: Settings, account: Account) -> None:
+    small = replace(settings, rate_budget=21, rate_refill=0.0, token_cache_seconds=60.0)
+    async with socket(small, account) as (server, _, client):
+        allowed = await server.post("{ tasks { nodes { id } } }", account.authorization)
+        last = await answer(client, VIEWER)
+        await server.statements()
+        refused = await answer(client, VIEWER)
+        ran = await server.statements()
+
+    assert allowed.status_code == 200
+    assert last["data"] == {"viewer": {"id": str(account.id)}}
+    assert refused["error"]["extensions"].items() >= {"code": "RATE_LIMITED", "requested": 1, "remaining": 0}.items()
+    assert ran == []
+
+
+async def test_a_larger_message_closes_the_socket_before_any_sql(settings: Settings, account: Account) -> None:
+    async with socket(replace(settings, max_body=1_000), account) as (server, _, client):
+        allowed = await answer(client, VIEWER + " " * 800)
+        await server.statements()
+        await client.subscribe("2", VIEWER + " " * 1_000)
+        closed = await client.closed()
+        ran = await server.statements()
+
+    assert allowed["data"] == {"viewer": {"id": str(account.id)}}
+    assert closed[0] == 1009
+    assert ran == []
+
+
+async def test_one_operation_more_than_a_socket_may_have_open_is_refused(settings: Settings, account: Account) -> None:
+    waiting = "subscription { serverTime(every: 3600) }"
+    async with socket(replace(settings, max_subscriptions=2), account) as (_, _, client):
+        for name in ("a", "b", "c"):
+            await client.subscribe(name, waiting)
+        messages = {message["id"]: message for message in [await client.receive() for _ in range(3)]}
+
+    assert {name: message["type"] for name, message in messages.items()} == {"a": "next", "b": "next", "c": "error"}
+    assert messages["c"]["payload"][0]["extensions"] == limit("subscriptions", 2, 3)
+
+
+async def test_one_socket_more_than_there_may_be_is_asked_to_come_later(settings: Settings, account: Account) -> None:
+    async with socket(replace(settings, max_sockets=1), account) as (_, address, client):
+        async with connect(f"ws://{address}/graphql", subprotocols=[PROTOCOL]) as second:
+            closed = await Client(second).closed()
+        still = await answer(client, VIEWER)
+
+    assert closed == (1013, "The server has too many WebSockets")
+    assert still["data"] == {"viewer": {"id": str(account.id)}}

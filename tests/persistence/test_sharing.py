@@ -2,16 +2,20 @@
 
 import asyncio
 import functools
+from collections import Counter
 from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import nodes, tasks
+from persistence.engine import create_engine
 from persistence.models import Task
 from persistence.session import Session
+from persistence.settings import Settings
 from persistence.sharing import AT_MOST, AT_ONCE, ENOUGH, LOOK_AFTER, PATIENCE, Shared
 from tests.conftest import Account
 from tests.persistence.conftest import Write
@@ -189,7 +193,7 @@ async def test_a_cancelled_statement_leaves_nobody_waiting() -> None:
 
 
 async def test_requests_of_several_viewers_share_statements_and_see_only_their_own(
-    engine: AsyncEngine, write: Write, new_account: Any, admin: Account
+    settings: Settings, write: Write, new_account: Any, admin: Account
 ) -> None:
     owners = [await new_account() for _ in range(3)]
     own: dict[UUID, list[UUID]] = {owner.id: [] for owner in owners}
@@ -198,22 +202,30 @@ async def test_requests_of_several_viewers_share_statements_and_see_only_their_o
             task = await write(functools.partial(tasks.create, viewer=owner.viewer, title=f"{n}"))
             own[owner.id].append(task.id)
     everything = [id for ids in own.values() for id in ids]
-    sessions = []
+    wanted = [(account, id) for account in [*owners, admin] for id in everything]
+    engine, ran, sessions = create_engine(settings), Counter[str](), []
 
-    async def ask(account: Account, id: UUID) -> bool:
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: Any, _record: Any) -> None:
+        connection.driver_connection.add_query_logger(lambda query: ran.update([query.query]))
+
+    async def ask(account: Account, id: UUID) -> UUID | None:
         session = Session(engine)
         sessions.append(session)
-        statement = nodes.visible_by_id(Task, frozenset({"id", "title"}), account.viewer.is_admin)
-        row: Any = await session.find(statement, id, account.viewer.id)
-        assert row is None or row.id == id
-        return row is not None
+        row: Any = await session.find(statements[account.viewer.is_admin], id, account.viewer.id)
+        return None if row is None else row.id  # type: ignore[no-any-return]  # a row
 
-    wanted = [(account, id) for account in [*owners, admin] for id in everything]
+    statements = [nodes.visible_by_id(Task, frozenset({"id", "title"}), is_admin) for is_admin in (False, True)]
     found = await asyncio.gather(*(ask(account, id) for account, id in wanted))
+    await turns()  # the driver tells of them in the next round of the loop
+    await engine.dispose()
 
-    assert found == [account is admin or id in own[account.id] for account, id in wanted]
-    assert sum(session.rows for session in sessions) == sum(found)
+    assert found == [id if account is admin or id in own[account.id] else None for account, id in wanted]
+    assert len([id for id in found if id]) == 2 * len(everything)
+    assert sum(session.rows for session in sessions) == 2 * len(everything)
     assert {session.statements for session in sessions} == {1}
+    # 36 questions of the members and 12 of the admin: as many start a statement, and up to three run at a time.
+    assert [ran[statement.sql] for statement in statements] == [3 * len(everything) // ENOUGH, 1]
 
 
 async def test_a_lookup_sees_what_was_written_before_it_was_asked(
