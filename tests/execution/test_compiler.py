@@ -169,6 +169,7 @@ async def test_a_resolver_may_change_its_arguments(engine: Engine, text: str, va
     for _ in range(2):
         result = await run(engine, text, variables, context)
         assert [thing["filtered"] for thing in result.data["things"]] == [2, 2, 2]
+    assert len(context.seen) == 6
     for filter, words in context.seen:
         assert filter.words == ["a", "changed"]
         assert filter.inner.words == ["changed"]
@@ -217,6 +218,7 @@ async def test_arguments_hold_the_variables_of_their_own_request(engine: Engine)
         context = Context()
         result = await run(engine, WITH_VARIABLES, {"word": word, "size": size}, context)
         assert [thing["filtered"] for thing in result.data["things"]] == [3, 3, 3]
+        assert len(context.seen) == 3
         for filter, _ in context.seen:
             assert filter.words == ["a", word, "changed"]
             assert filter.inner.words == [word, "changed"]

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -415,7 +415,7 @@ async def test_a_client_that_goes_away_cancels_its_operations() -> None:
     async with ready(application) as client:
         await client.subscribe("1", "{ slow }")
         await client.subscribe("2", "subscription { count(pause: 30) }")
-        await asyncio.sleep(0.05)
+        await until(lambda: application.state.open == 2)
         client.connection.transport.abort()
         await until(lambda: len(application.state.records) == 2)
 
@@ -427,7 +427,7 @@ async def test_shutdown_closes_the_sockets() -> None:
     application = Application()
     async with ready(application) as client:
         await client.subscribe("1", "{ slow }")
-        await asyncio.sleep(0.02)
+        await until(lambda: application.state.open == 1)
         await application.endpoint.close()
 
         assert await client.closed() == (1001, "The server is shutting down")
@@ -435,10 +435,16 @@ async def test_shutdown_closes_the_sockets() -> None:
 
 
 async def test_the_end_of_the_server_is_told_to_clients() -> None:
-    async with ready() as client:
-        pass
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(AsyncExitStack())
+        options = {"ws": "graph.sockets:WebSocketProtocol"}
+        address = await server.enter_async_context(served(Application().endpoint, **options))
+        connection = await stack.enter_async_context(connect(f"ws://{address}/graphql", subprotocols=[PROTOCOL]))
+        client = Client(connection)
+        await client.init()
+        await server.aclose()
 
-    assert client.connection.close_code in (1000, 1012)
+        assert await client.closed() == (1001, "The server is shutting down")
 
 
 async def test_an_application_that_cannot_be_reached_asks_to_try_later() -> None:

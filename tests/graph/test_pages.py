@@ -155,6 +155,7 @@ async def test_the_only_scripts_are_files() -> None:
     async with client(plain) as http:
         page = Elements((await http.get("/graphql")).text)
 
+    assert [attrs for tag, attrs in page.found if tag == "script"]
     for tag, attrs in page.found:
         assert tag != "script" or attrs.get("src") or attrs["type"] == "application/json"
         assert not [name for name in attrs if name.startswith("on") or name == "style"]

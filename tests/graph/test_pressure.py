@@ -67,6 +67,14 @@ async def eventually(engine: AsyncEngine, name: str, *, number: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def blocks(connection: AsyncConnection, number: int) -> None:
+    """Wait until so many statements wait for what a connection holds."""
+    waiting = "SELECT count(DISTINCT pid) FROM pg_locks WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+    async with asyncio.timeout(30):
+        while await connection.scalar(text(waiting)) != number:  # noqa: ASYNC110  # nobody announces it
+            await asyncio.sleep(0.01)
+
+
 def code(answer: httpx.Response) -> str:
     [error] = answer.json()["errors"]
     found: str = error["extensions"]["code"]
@@ -82,9 +90,9 @@ async def test_a_full_pool_is_unavailable_soon_and_the_process_alive(
     small = replace(quick, pool_size=2, pool_overflow=0, pool_timeout=0.3)
     async with watched(small) as server:
         await server.post(VIEWER, account.authorization)
-        async with locked(engine):
+        async with locked(engine) as lock:
             holding = [asyncio.create_task(server.post(TASKS, account.authorization)) for _ in range(2)]
-            await asyncio.sleep(0.1)
+            await blocks(lock, 2)
             waiting = [
                 asyncio.create_task(server.post(query, account.authorization)) for query in [TASKS] * 5 + [VIEWER]
             ]
@@ -111,9 +119,9 @@ async def test_a_full_pool_refuses_writes_too(quick: Settings, engine: AsyncEngi
     given = {"input": {"title": "Write", "idempotencyKey": "the key of this task"}}
     async with watched(small) as server:
         await server.post(VIEWER, account.authorization)
-        async with locked(engine):
+        async with locked(engine) as lock:
             holding = asyncio.create_task(server.post(TASKS, account.authorization))
-            await asyncio.sleep(0.1)
+            await blocks(lock, 1)
             refused = await server.post(CREATE, account.authorization, **given)
         await holding
         after = await server.post(CREATE, account.authorization, **given)
@@ -126,9 +134,9 @@ async def test_an_unchecked_token_waits_no_longer_either(
     settings: Settings, engine: AsyncEngine, account: Account
 ) -> None:
     async with watched(replace(settings, pool_size=1, pool_overflow=0, pool_timeout=0.2)) as server:
-        async with locked(engine):
+        async with locked(engine) as lock:
             holding = asyncio.create_task(server.post(TASKS, account.authorization))
-            await asyncio.sleep(0.1)
+            await blocks(lock, 1)
             refused = await server.post(VIEWER, account.authorization)
         await holding
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,9 @@ from graph.context import Context
 from graph.loaders import Loader, Loaders
 from persistence import pool, readers
 from persistence.engine import create_engine
+from persistence.readers import readers_of
 from tests.conftest import Account, Api
+from tests.execution.serving import until
 from tests.graph.operations import entered, new_task
 
 pytestmark = pytest.mark.anyio
@@ -56,16 +57,21 @@ async def test_a_refused_sibling_takes_nobody_with_it(api: Api, account: Account
 async def test_the_session_is_given_back_when_an_operation_is_cancelled(api: Api, account: Account) -> None:
     document = api.engine.documents.get("{ viewer { tasks { nodes { owner { name } } } } }")
     settings = api.services.settings
-    for _ in range(2 * (settings.pool_size + settings.pool_overflow)):
-        async with entered(api.services) as context:
+    engine = create_engine(settings)
+    pool: Any = engine.pool
+    for turn in range(2 * (settings.pool_size + settings.pool_overflow)):
+        async with entered(replace(api.services, engine=engine)) as context:
             context.viewer = account.viewer
             running = asyncio.create_task(api.engine.execute(document.operation(None), {}, context))
-            await asyncio.sleep(0.001)
+            while not (context.session.statements > turn % 2 and pool.checkedout() > readers_of(engine).idle):
+                assert not running.done()
+                await asyncio.sleep(0)
             running.cancel()
-            with suppress(asyncio.CancelledError):
+            with pytest.raises(asyncio.CancelledError):
                 await running
 
-    await asyncio.gather(*(api("{ viewer { id } }", account) for _ in range(20)))
+    await until(lambda: pool.checkedout() == readers_of(engine).idle)
+    await engine.dispose()
 
 
 async def test_an_operation_that_asks_for_nothing_opens_no_connection(api: Api, account: Account) -> None:

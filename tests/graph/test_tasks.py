@@ -441,7 +441,12 @@ async def test_another_version_is_a_conflict_and_changes_nothing(
 async def test_the_current_version_is_accepted(api: Api, account: Account, mutation: str) -> None:
     task = await new_task(api, account)
 
-    await done(api, mutation, account, id=task["id"], ifVersion=1)
+    given = {"title": "New"} if mutation == "updateTask" else {}
+    payload = await done(api, mutation, account, id=task["id"], ifVersion=1, **given)
+
+    # What it is already costs no version.
+    version = {"purgeTask": None, "reopenTask": 1, "restoreTask": 1}.get(mutation, 2)
+    assert (payload.get("task") or {}).get("version") == version
 
 
 async def test_of_concurrent_edits_of_one_version_one_wins(api: Api, account: Account) -> None:
@@ -605,7 +610,10 @@ async def test_what_is_not_there_is_not_found(api: Api, account: Account, mutati
 async def test_an_admin_may_edit_everybodys_tasks(api: Api, account: Account, admin: Account, mutation: str) -> None:
     given = await prepared(api, account, mutation)
 
-    await done(api, mutation, admin, **given)
+    payload = await done(api, mutation, admin, **given)
+
+    assert payload.get("id", (payload.get("task") or {}).get("id")) == given["id"]
+    assert await read(api, account, given["id"]) == payload.get("task")
 
 
 @pytest.mark.parametrize("mutation", ["createTask", *EDITS])

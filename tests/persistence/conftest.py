@@ -98,6 +98,14 @@ async def backends(engine: AsyncEngine) -> list[int]:
     return pids
 
 
+async def until_blocked(session: Session) -> None:
+    """Wait until somebody waits for a lock of this transaction."""
+    statement = text("SELECT EXISTS (SELECT FROM pg_locks WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))")
+    async with asyncio.timeout(30):
+        while not (await session.execute(statement)).scalar_one():  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(0.01)
+
+
 async def terminate(url: str, *pids: int) -> None:
     """End server processes, as an administrator or a failover does."""
     engine = create_engine(Settings(database_url=url), pooled=False)

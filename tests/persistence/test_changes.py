@@ -18,7 +18,7 @@ from persistence.models import Action, Change, Role, Scope, Task, TaskPriority, 
 from persistence.session import Session
 from persistence.settings import Settings
 from tests.conftest import QUICK_HASH, Account
-from tests.persistence.conftest import Raw, Write
+from tests.persistence.conftest import Raw, Write, until_blocked
 
 pytestmark = pytest.mark.anyio
 
@@ -374,18 +374,16 @@ async def test_an_edit_that_ends_while_its_owner_is_deleted_leaves_no_content(
     engine: AsyncEngine, write: Write, account: Account, admin: Account
 ) -> None:
     task = await write(lambda s: tasks.create(s, account.viewer, title="private"))
-    edited, deleting = asyncio.Event(), asyncio.Event()
+    edited = asyncio.Event()
 
     async def edit(session: Session) -> None:
         await tasks.update(session, account.viewer, task.id, given={"title": "more private"})
         await session.flush()
         edited.set()
-        await deleting.wait()
-        await asyncio.sleep(0.1)  # the deletion has come to the row that this transaction holds
+        await until_blocked(session)  # by the deletion, which has come to the row that this transaction holds
 
     async def delete() -> None:
         await edited.wait()
-        deleting.set()
         await write(lambda s: users.delete(s, admin.viewer, account.id), admin.id)
 
     await asyncio.gather(write(edit), delete())

@@ -4,14 +4,13 @@ import asyncio
 import dataclasses
 import socket
 import ssl
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -219,12 +218,11 @@ async def test_behind_pgbouncer_an_engine_leaves_no_prepared_statement(settings:
 async def test_a_pool_is_as_large_as_the_settings_say_and_a_full_one_says_so_in_time(settings: Settings) -> None:
     engine = create_engine(dataclasses.replace(settings, pool_size=1, pool_overflow=1, pool_timeout=0.2))
     held = [await engine.connect(), await engine.connect()]
-    started = time.monotonic()
 
-    with pytest.raises(PoolTimeout):
-        await engine.connect()
+    async with asyncio.timeout(10):  # SQLAlchemy's own default is 30
+        with pytest.raises(PoolTimeout):
+            await engine.connect()
 
-    assert 0.2 <= time.monotonic() - started < 3
     for connection in held:
         await connection.close()
     await engine.dispose()
@@ -232,10 +230,13 @@ async def test_a_pool_is_as_large_as_the_settings_say_and_a_full_one_says_so_in_
 
 @anyio
 async def test_a_connection_is_replaced_when_it_is_too_old(settings: Settings) -> None:
-    engine = create_engine(dataclasses.replace(settings, pool_recycle=1))
+    engine = create_engine(dataclasses.replace(settings, pool_recycle=60))
+    records: list[Any] = []
+    event.listen(engine.sync_engine, "checkout", lambda _connection, record, _proxy: records.append(record))
     [first] = await used(engine)
+    records[0].starttime -= 30
     [again] = await used(engine)
-    await asyncio.sleep(1.1)
+    records[0].starttime -= 31
     [later] = await used(engine)
     await engine.dispose()
 
@@ -293,7 +294,7 @@ async def test_a_missing_user_is_told_at_once(settings: Settings) -> None:
     with pytest.raises(DatabaseUnreachable) as caught:
         await wait_until_reachable(engine, 60)
 
-    assert "the user may not connect" in str(caught.value) or "password is wrong" in str(caught.value)
+    assert str(caught.value).endswith("is unreachable: the user may not connect")
     assert "s3cret" not in str(caught.value)
 
 
@@ -303,12 +304,14 @@ async def test_a_closed_port_is_retried_for_a_bounded_time() -> None:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     engine = create_engine(Settings(database_url=f"postgresql://ada:s3cret@127.0.0.1:{port}/tasks"))
-    started = time.monotonic()
+    attempts: list[Any] = []
+    event.listen(engine.sync_engine, "do_connect", lambda *attempt: attempts.append(attempt))
 
-    with pytest.raises(DatabaseUnreachable) as caught:
-        await wait_until_reachable(engine, 0.4)
+    async with asyncio.timeout(10):
+        with pytest.raises(DatabaseUnreachable) as caught:
+            await wait_until_reachable(engine, 0.4)
 
-    assert 0.1 < time.monotonic() - started < 5
+    assert len(attempts) > 1
     assert str(caught.value) == f"the database at 127.0.0.1:{port}/tasks is unreachable: nothing listens there"
 
 
@@ -319,12 +322,9 @@ async def test_a_server_that_says_nothing_is_given_up(settings: Settings) -> Non
         silent.listen(8)
         url = f"postgresql://ada:s3cret@127.0.0.1:{silent.getsockname()[1]}/tasks"
         engine = create_engine(Settings(database_url=url, connect_timeout=0.2))
-        started = time.monotonic()
-
-        with pytest.raises(DatabaseUnreachable, match="did not answer in time"):
-            await wait_until_reachable(engine, 0.3)
-
-    assert time.monotonic() - started < 5
+        async with asyncio.timeout(10):  # the driver's own default is 60
+            with pytest.raises(DatabaseUnreachable, match="did not answer in time"):
+                await wait_until_reachable(engine, 0.3)
 
 
 @anyio

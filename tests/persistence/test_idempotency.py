@@ -18,7 +18,7 @@ from persistence.idempotency import Key
 from persistence.models import Base, Scope, Task, TaskPriority, TaskStatus, Token, User
 from persistence.session import Session
 from tests.conftest import Account
-from tests.persistence.conftest import Raw, Write
+from tests.persistence.conftest import Raw, Write, until_blocked
 
 anyio = pytest.mark.anyio
 
@@ -73,19 +73,16 @@ async def test_the_same_key_at_once_writes_once(engine: AsyncEngine, raw: Raw, a
 @anyio
 async def test_when_the_first_fails_the_one_that_waits_goes_on(write: Write, raw: Raw, account: Account) -> None:
     key, claimed = new_key(account), asyncio.Event()
-    second = asyncio.Event()
 
     async def fails(session: Session) -> None:
         assert await idempotency.claim(session, key) is None
         await tasks.create(session, account.viewer, title="lost")
         claimed.set()
-        await second.wait()
-        await asyncio.sleep(0.05)
+        await until_blocked(session)
         raise DomainError("no")
 
     async def waits() -> str:
         await claimed.wait()
-        second.set()
         return await write(lambda s: once(s, key, account, []))
 
     failed, answer = await asyncio.gather(write(fails), waits(), return_exceptions=True)

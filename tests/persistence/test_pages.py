@@ -309,6 +309,7 @@ async def test_the_page_after_a_cursor_below_many_parents_is_the_page_of_each(se
     together = await pages.pages(session, query, window, COLUMNS, list(owners), keys=True)
     behind = await pages.exist_behind(session, query, window, list(owners))
 
+    assert max(len(page.rows) for page in together.values()) == 3
     for id in owners:
         alone = await pages.page(session, of(query, id), window, COLUMNS, keys=True)
         assert [row.id for row in together[id].rows] == [row.id for row in alone.rows]
@@ -327,19 +328,23 @@ async def test_a_list_is_counted_alone_and_below_many_parents(
     assert {owner_id: await pages.count(session, of(query, owner_id)) for owner_id in owners} == expected
 
 
-async def test_every_sort_of_every_list_walks_in_both_directions(session: Session, account: Account) -> None:
+async def test_every_sort_of_every_list_walks_in_both_directions(
+    session: Session, account: Account, owners: dict[UUID, list[Task]]
+) -> None:
     for listing in (users.LISTING, tokens.LISTING, tasks.LISTING):
         for name in listing.sorts:
             for order in (Order(name), Order(name, True, True), Order(name, True), Order(name, False, True)):
                 query = Query(listing, order=(order,))
                 for backward in (False, True):
                     page = await pages.page(session, query, Window(2, backward), frozenset({"id"}), keys=True)
-                    if page.rows:
-                        window = Window(2, backward, cursor(query, page.rows[-1 if not backward else 0]))
-                        await pages.page(session, query, window, frozenset({"id"}), keys=True)
-                        kinds = pages.sort_kinds(query)
-                        for (kind, nullable), value in zip(kinds, cursor(query, page.rows[0]), strict=True):
-                            assert isinstance(value, kind) or (nullable and value is None)
+                    last, kinds = page.rows[0 if backward else -1], pages.sort_kinds(query)
+                    window = Window(2, backward, cursor(query, last))
+                    following = await pages.page(session, query, window, frozenset({"id"}), keys=True)
+                    seen = {row.id for row in [*page.rows, *following.rows]}
+                    # There is a token for each user of the store, and more users and tasks than that.
+                    assert len(seen) == 2 + len(following.rows) > 2, query
+                    for (kind, nullable), value in zip(kinds, cursor(query, last), strict=True):
+                        assert nullable if value is None else isinstance(value, kind)
 
 
 # -- search -------------------------------------------------------------------------------------------
@@ -456,8 +461,9 @@ ODD = [
 async def test_odd_input_finds_something_or_nothing_and_never_fails(
     session: Session, library: UUID, words: str
 ) -> None:
-    await found(session, library, words)
-    await pages.count(session, searching(library, words))
+    rows = await found(session, library, words)
+
+    assert await pages.count(session, searching(library, words)) == len(rows)
 
 
 @given(
@@ -466,7 +472,9 @@ async def test_odd_input_finds_something_or_nothing_and_never_fails(
 )
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_any_text_can_be_searched_for(session: Session, library: UUID, words: str) -> None:
-    await found(session, library, words)
+    rows = await found(session, library, words)
+
+    assert await pages.count(session, searching(library, words)) == len(rows)
 
 
 @given(words=st.lists(st.text("ab'\\ü:*", min_size=1, max_size=4), min_size=1, max_size=3))
@@ -513,6 +521,7 @@ async def test_a_search_below_many_parents_is_the_search_of_each(session: Sessio
 
     together = await pages.pages(session, query, Window(5), COLUMNS, list(owners), keys=True)
 
+    assert max(len(page.rows) for page in together.values()) == 5
     for owner_id in owners:
         alone = await pages.page(session, searching(owner_id, "report"), Window(5), COLUMNS, keys=True)
         assert [row.id for row in together[owner_id].rows] == [row.id for row in alone.rows]

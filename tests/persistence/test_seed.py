@@ -85,6 +85,7 @@ async def test_seeding_at_once_adds_everything_once(own_database: AsyncEngine) -
 async def test_each_start_has_a_token_that_works(seeded: Session, own_database: AsyncEngine) -> None:
     data = await seed.seed(own_database)
 
+    assert {account.role for account in data.accounts} == set(Role)
     for account in data.accounts:
         found = await tokens.authenticate(seeded, account.token)
         assert found is not None

@@ -25,6 +25,7 @@ from persistence.reading import Statement, by_ids
 from persistence.session import Session, UnknownOutcome, sqlstate
 from persistence.settings import Settings
 from tests.conftest import QUICK_HASH, Account
+from tests.execution.serving import until
 from tests.persistence.conftest import Gate, Raw, Write, terminate, url_of
 
 pytestmark = pytest.mark.anyio
@@ -62,11 +63,10 @@ async def test_a_connection_is_held_for_a_statement_and_no_longer(own_engine: As
     before = checked_out(own_engine)
 
     reading = asyncio.create_task(session.fetch(SLEEP, {"seconds": 0.2}))
-    await asyncio.sleep(0.1)
-    during = checked_out(own_engine)
+    await until(lambda: checked_out(own_engine) == 1)
     await reading
 
-    assert (before, during, checked_out(own_engine)) == (0, 1, 0)
+    assert (before, checked_out(own_engine)) == (0, 0)
     await session.close()
 
 
@@ -225,11 +225,23 @@ async def test_a_value_that_the_driver_refuses_costs_no_connection(session: Sess
     assert after.pid == before.pid
 
 
+async def asleep(engine: AsyncEngine) -> None:
+    """Wait until a statement of this database sleeps."""
+    sleeping = "wait_event = 'PgSleep' AND datname = current_database()"
+    statement = text(f"SELECT count(*) FROM pg_stat_activity WHERE {sleeping}")
+    other = create_engine(Settings(database_url=url_of(engine)), pooled=False)
+    async with asyncio.timeout(30), other.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        while not await connection.scalar(statement):  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(0.01)
+    await other.dispose()
+
+
 async def test_after_a_cancelled_read_the_session_goes_on(own_engine: AsyncEngine) -> None:
     session = Session(own_engine)
     reading = asyncio.create_task(session.fetch(SLEEP, {"seconds": 5.0}))
     waiting = asyncio.create_task(session.fetch(ECHO, {"n": 1}))
-    await asyncio.sleep(0.1)
+    await asleep(own_engine)
 
     reading.cancel()
 
@@ -244,7 +256,7 @@ async def test_after_a_cancelled_read_the_pool_goes_on(settings: Settings) -> No
     engine = create_engine(dataclasses.replace(settings, pool_size=1, pool_overflow=0))
     session = Session(engine)
     reading = asyncio.create_task(session.fetch(SLEEP, {"seconds": 5.0}))
-    await asyncio.sleep(0.1)
+    await asleep(engine)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
@@ -263,15 +275,18 @@ async def _one(session: Session) -> int:
 async def test_a_full_pool_is_told_within_the_pool_timeout(settings: Settings) -> None:
     engine = create_engine(dataclasses.replace(settings, pool_size=1, pool_overflow=0, pool_timeout=0.1))
     holding, waiting = Session(engine), Session(engine)
-    held = asyncio.create_task(holding.fetch(SLEEP, {"seconds": 0.6}))
-    await asyncio.sleep(0.05)
+    held = asyncio.create_task(holding.fetch(SLEEP, {"seconds": 30.0}))
+    await until(lambda: checked_out(engine) == 1)
 
-    with pytest.raises(PoolTimeout):
-        await waiting.fetch(ECHO, {"n": 2})
-    with pytest.raises(PoolTimeout):
-        await waiting.transact(_one)
+    async with asyncio.timeout(10):
+        with pytest.raises(PoolTimeout):
+            await waiting.fetch(ECHO, {"n": 2})
+        with pytest.raises(PoolTimeout):
+            await waiting.transact(_one)
 
-    await held
+    held.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await held
     assert [row.n for row in await waiting.fetch(ECHO, {"n": 3})] == [3]
     await waiting.close()
     await engine.dispose()
@@ -540,7 +555,7 @@ async def test_a_cancelled_transaction_leaves_nothing_and_gives_its_connection_b
 
     session = Session(own_engine)
     writing = asyncio.create_task(session.transact(work))
-    await asyncio.sleep(0.1)
+    await asleep(own_engine)
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing
@@ -556,11 +571,12 @@ async def test_a_session_that_is_cancelled_while_it_is_idle_in_a_transaction_can
 ) -> None:
     async def work(session: Session) -> None:
         await session.execute(text("SELECT 1"))
-        await asyncio.sleep(5)
+        idle.set()
+        await asyncio.sleep(30)
 
-    session = Session(own_engine)
+    session, idle = Session(own_engine), asyncio.Event()
     writing = asyncio.create_task(session.transact(work))
-    await asyncio.sleep(0.05)
+    await idle.wait()
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing

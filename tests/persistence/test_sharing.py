@@ -213,7 +213,7 @@ async def test_requests_of_several_viewers_share_statements_and_see_only_their_o
         session = Session(engine)
         sessions.append(session)
         row: Any = await session.find(statements[account.viewer.is_admin], id, account.viewer.id)
-        return None if row is None else row.id  # type: ignore[no-any-return]  # a row
+        return None if row is None else row.id
 
     statements = [nodes.visible_by_id(Task, frozenset({"id", "title"}), is_admin) for is_admin in (False, True)]
     found = await asyncio.gather(*(ask(account, id) for account, id in wanted))

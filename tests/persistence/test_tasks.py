@@ -11,7 +11,7 @@ from persistence import tasks
 from persistence.errors import Conflict, DomainError, Forbidden, NotFound
 from persistence.models import TaskStatus
 from tests.conftest import Account
-from tests.persistence.conftest import Write
+from tests.persistence.conftest import Raw, Write
 
 pytestmark = pytest.mark.anyio
 
@@ -51,10 +51,16 @@ async def test_somebody_elses_task_is_like_one_that_does_not_exist(
 
 
 @pytest.mark.parametrize("name", ACTS)
-async def test_an_admin_may_do_it_to_everybodys_task(write: Write, account: Account, admin: Account, name: str) -> None:
+async def test_an_admin_may_do_it_to_everybodys_task(
+    write: Write, raw: Raw, account: Account, admin: Account, name: str
+) -> None:
     task = await write(lambda s: tasks.create(s, account.viewer, title="x"))
 
     await write(lambda s: ACTS[name](s, admin.viewer, task.id, 1))
+
+    # What it is already costs no version.
+    versions = [row.version for row in await raw("SELECT version FROM tasks WHERE id = :id", id=task.id)]
+    assert versions == {"purge": [], "reopen": [1], "restore": [1]}.get(name, [2])
 
 
 @pytest.mark.parametrize("name", ACTS)
