@@ -64,8 +64,12 @@ class TaskstoreHost:
         if self._logs:
             logs.operation(context, record)
 
+    def statements(self, context: Context) -> Mapping[str, int]:
+        return {"count": context.session.statements, "rows": context.session.rows}
+
     def page(self, request: Request) -> Response | None:
-        return graphiql(request, demo_accounts=self.demo_accounts)
+        explain = self.services.settings.environment == "development"
+        return graphiql(request, demo_accounts=self.demo_accounts, explain=explain)
 
 
 class Application(Starlette):
@@ -169,6 +173,7 @@ def create_endpoint(settings: Settings, host: TaskstoreHost) -> GraphQLEndpoint:
         timeout=settings.operation_timeout,
         allowed_origins=frozenset(filter(None, map(str.strip, settings.allowed_origins.split(",")))),
         report_cost=settings.report_cost,
+        explain_statements=settings.environment == "development",
         costs=Costs(schema._schema, limit=settings.max_cost),
         budget=create_budget(settings, host.services),
         persisted=PersistedDocuments(manifest, trusted_only=True) if manifest is not None else PersistedDocuments(),
@@ -244,5 +249,9 @@ def app_from_environment() -> Starlette:
     logs.configure(settings)
     accounts = json.loads(os.environ.get("DEMO_ACCOUNTS", "[]")) if settings.demo else []
     return create_app(
-        settings, [DemoAccount(account["name"], account["email"], account["token"]) for account in accounts]
+        settings,
+        [
+            DemoAccount(account["name"], account["email"], account["role"].upper(), account["token"])
+            for account in accounts
+        ],
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from anyio import to_thread
 from starlette.requests import HTTPConnection, Request
@@ -56,22 +57,25 @@ class DemoAccount:
 
     name: str
     email: str
+    role: str
     token: str = field(repr=False)
 
 
-def graphiql(request: Request, *, demo_accounts: Sequence[DemoAccount] = ()) -> Response:
-    """GraphiQL, talking to the address it is served from.
+def graphiql(request: Request, *, demo_accounts: Sequence[DemoAccount] = (), explain: bool = False) -> Response:
+    """GraphiQL, talking to the address it is served from; with `explain`, its button for what an operation takes.
 
-    `demo_accounts` fill its "Act as" menu; without any there is no menu, and nothing secret in the page. A foreign site
+    `demo_accounts` fill its "Act as" menu; without any there is a form to sign in, and nothing secret in the page. A foreign site
     whose name was rebound to this address must not read their tokens, so they are only there under a name that nobody
     else can have.
     """
     if not is_under_a_loopback_name(request):
         demo_accounts = ()
     here = request.scope.get("root_path", "")
-    configuration = _data_block({"accounts": [asdict(account) for account in demo_accounts]} if demo_accounts else {})
+    configuration: dict[str, Any] = {"explain": True} if explain else {}
+    if demo_accounts:
+        configuration["accounts"] = [asdict(account) for account in demo_accounts]
     page = _template().replace('"./', f'"{_attribute(here)}/static/graphiql/')
-    page = page.replace(CONFIGURATION, CONFIGURATION.replace("{}", configuration))
+    page = page.replace(CONFIGURATION, CONFIGURATION.replace("{}", _data_block(configuration)))
     return HTMLResponse(
         page,
         headers={

@@ -65,6 +65,10 @@ class Host(Protocol):
         """Take note of an operation that is over. `context` is None when it was refused before it had one."""
         ...
 
+    def statements(self, context: Any) -> Mapping[str, int]:
+        """What an operation has asked of the database, for `extensions.statements`."""
+        ...
+
     def page(self, request: Request) -> Response | None:
         """What a browser gets that asks for HTML; None for the ordinary answer."""
         ...
@@ -84,6 +88,8 @@ class HttpOptions:
     costs: Costs | None = None
     report_cost: bool = True
     """Put `extensions.cost` into every answer; otherwise only when the request has `extensions: {cost: true}`."""
+    explain_statements: bool = False
+    """Put `extensions.statements` into the answer to a request that has `extensions: {explainStatements: true}`."""
     budget: Budget | None = None
     persisted: PersistedDocuments = field(default_factory=PersistedDocuments)
 

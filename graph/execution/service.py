@@ -57,6 +57,7 @@ class Prepared:
     points: int | None
     document_id: str | None
     explain: bool = False
+    explain_statements: bool = False
     report_cost: bool = False
 
 
@@ -86,6 +87,9 @@ class Service:
         if extensions:
             prepared.explain = _flag(extensions, "explainCost")
             prepared.report_cost = _flag(extensions, "cost")
+            prepared.explain_statements = _flag(extensions, "explainStatements")
+            if prepared.explain_statements and not options.explain_statements:
+                raise bad_request("This server does not tell how many statements an operation took", 422)
         if (costs := options.costs) is not None:
             record.cost = prepared.points = costs.points(operation, parameters.variables)
             if prepared.points > costs.limit and not prepared.explain:
@@ -115,6 +119,8 @@ class Service:
                     result = self._explained(prepared)
                 else:
                     result = await self.engine.execute(prepared.operation, prepared.variables, context)
+                    if prepared.explain_statements:
+                        result.extensions["statements"] = self.host.statements(context)
                 self.report_cost(prepared, balance, result)
             finally:
                 if (leaving := new.leave()) is not None:

@@ -239,6 +239,9 @@ class Application:
     def observe(self, context: Any, record: OperationRecord) -> None:
         self.state.records.append(record)
 
+    def statements(self, context: Any) -> Mapping[str, int]:
+        return {"count": 0}
+
     def page(self, request: Request) -> Response | None:
         return HTMLResponse("<h1>GraphiQL</h1>")
 

@@ -420,7 +420,7 @@ async def test_a_failure_of_the_endpoint_itself_is_a_masked_500() -> None:
     assert len(application.state.reported) == 1
 
 
-@pytest.mark.parametrize("name", ["cost", "explainCost"])
+@pytest.mark.parametrize("name", ["cost", "explainCost", "explainStatements"])
 async def test_the_endpoints_own_extensions_are_true_or_false(name: str) -> None:
     response = await post(Application(), "{ hello }", extensions={name: 1})
 
@@ -436,6 +436,19 @@ async def test_without_costs_there_is_nothing_to_explain() -> None:
 
     assert explained.status_code == 422
     assert "extensions" not in answered.json()
+
+
+async def test_statements_are_told_to_those_who_ask_where_that_is_allowed() -> None:
+    refused = await post(Application(), "{ hello }", extensions={"explainStatements": True})
+    allowed = Application()
+    allowed.service_options(explain_statements=True)
+    told = await post(allowed, "{ hello }", extensions={"explainStatements": True})
+    unasked = await post(allowed, "{ hello }")
+
+    assert refused.status_code == 422
+    assert told.json()["data"] == unasked.json()["data"]
+    assert told.json()["extensions"]["statements"] == {"count": 0}
+    assert "statements" not in unasked.json().get("extensions", {})
 
 
 async def test_viewers_without_a_budget_pay_nothing() -> None:

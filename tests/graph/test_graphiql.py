@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,13 +19,13 @@ from graph.pages import DemoAccount
 from graph.sockets import WebSocketProtocol
 from persistence import migrations
 from persistence.engine import create_engine
-from persistence.seed import TOKENS_KEPT, seed
+from persistence.seed import PASSWORD, TOKENS_KEPT, seed
 from persistence.settings import Settings
 from tests.graph.browser import CHROMIUM, Page, chromium, tab
 
 pytestmark = pytest.mark.anyio
 
-EVIL = DemoAccount("</script><script>alert(1)</script><!--", "e&v@example.org", 'tst_"quoted"')
+EVIL = DemoAccount("</script><script>alert(1)</script><!--", "e&v@example.org", "MEMBER", 'tst_"quoted"')
 
 
 @dataclass
@@ -42,7 +43,9 @@ class Site:
             data = [await seed(engine) for _ in range(TOKENS_KEPT)][-1]
         finally:
             await engine.dispose()
-        self.accounts[:] = [DemoAccount(account.name, account.email, account.token) for account in data.accounts]
+        self.accounts[:] = [
+            DemoAccount(account.name, account.email, account.role.name, account.token) for account in data.accounts
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +92,7 @@ VARIABLES = MODEL.format("variables.json")
 HEADERS = MODEL.format("request-headers.json")
 RESPONSE = MODEL.format("response.json")
 RUN = ".graphiql-execute-button"
+EXPLAIN = "[aria-label^=Explain]"
 TABS = "document.querySelectorAll('.graphiql-tab').length"
 
 
@@ -289,13 +293,111 @@ async def test_the_page_follows_the_colours_of_the_system(page: Page, site: Site
     assert (colour == "rgb(255, 255, 255)") == (scheme == "light")
 
 
-async def test_without_demo_accounts_there_is_no_menu(page: Page, site: Site) -> None:
+@pytest.fixture
+def site_without_demo(site: Site) -> Iterator[Site]:
     accounts, site.accounts[:] = [*site.accounts], []
-    try:
-        await visit(page, site.url)
-    finally:
-        site.accounts[:] = accounts
+    yield site
+    site.accounts[:] = accounts
 
+
+async def fill_in(page: Page, **values: str) -> None:
+    for name, value in values.items():
+        await page.click(f".sign-in-form input[name={name}]")
+        await page.evaluate(f"document.querySelector('.sign-in-form input[name={name}]').select()")
+        await page.type(value)
+    await page.click(".sign-in-form button")
+
+
+async def test_without_demo_accounts_a_visitor_signs_in_by_a_form(page: Page, site_without_demo: Site) -> None:
+    await visit(page, site_without_demo.url)
     assert "signIn" in await page.evaluate(f"({QUERY}).getValue()")
-    assert await page.evaluate("document.querySelector('button.act-as')") is None
     assert await headers(page) == {}
+
+    await page.click("button.act-as")
+    await page.until("document.querySelector('.sign-in-form')")
+    await fill_in(page, email="test@example.com", password="this is not it")
+    said = await page.until("document.querySelector('.sign-in-problem')?.textContent")
+    await fill_in(page, email="test@example.com", password=PASSWORD)
+    await page.until("document.querySelector('.act-as-name').textContent === 'Tess Test'")
+    await show(page, 1, "MyTasks")
+    answer = await run(page)
+    stored = await page.evaluate("JSON.stringify(localStorage)")
+
+    assert said == "The address or the password is wrong."
+    assert (await headers(page))["Authorization"].startswith("Bearer tsk_")
+    assert answer["data"]["viewer"]["name"] == "Tess Test"
+    assert "tsk_" not in stored
+    assert PASSWORD not in stored
+    assert page.complaints == []
+
+
+async def test_the_menu_shows_names_addresses_and_roles_in_full(page: Page, site: Site) -> None:
+    await visit(page, site.url)
+    await page.click("button.act-as")
+    await page.until("document.querySelector('[data-account]')")
+    items = "[...document.querySelectorAll('[data-account]')]"
+    texts = json.loads(await page.evaluate(f"JSON.stringify({items}.map((item) => item.innerText.split('\\n')))"))
+    cut = await page.evaluate(
+        f"{items}.flatMap((item) => [...item.querySelectorAll('span')])"
+        ".filter((part) => part.scrollWidth > part.offsetWidth + 1).length"
+    )
+
+    assert texts[:2] == [[account.name, account.email, account.role] for account in site.accounts]
+    assert cut == 0
+
+
+async def test_the_headers_are_closed_at_first(page: Page, site: Site) -> None:
+    await visit(page, site.url)
+    inside = await page.evaluate(
+        "[...document.querySelectorAll('.graphiql-editor-tool')].some((tool) => tool.getBoundingClientRect().right > 0)"
+    )
+
+    assert await headers(page) == authorized(site.accounts[0])
+    assert not inside
+
+
+async def test_status_time_and_size_of_an_answer_are_shown(page: Page, site: Site) -> None:
+    await visit(page, site.url)
+    await run(page)
+    shown = await page.until("document.querySelector('.status-line').innerText")
+
+    assert re.fullmatch(r"200\s+\d+ ms\s+\d+(\.\d)? k?B", shown)
+
+
+async def test_explain_shows_cost_and_statements_in_place_of_the_data(page: Page, site: Site) -> None:
+    await visit(page, site.url)
+    await page.click(EXPLAIN)
+    answer = json.loads(await page.until(f"({RESPONSE}).getValue()"))
+
+    assert [part["path"] for part in answer["extensions"]["cost"]["fields"]] == ["viewer", "viewer.tasks.nodes"]
+    assert answer["extensions"]["statements"]["count"] > 0
+    assert answer["extensions"]["statements"]["rows"] > 1
+    assert "data" not in answer
+
+
+async def test_explain_does_not_execute_a_mutation(page: Page, site: Site) -> None:
+    await visit(page, site.url)
+    await show(page, 1, "CreateTask")
+    await page.click(EXPLAIN)
+    answer = json.loads(await page.until(f"({RESPONSE}).getValue()"))
+
+    assert answer["extensions"]["cost"]["requested"] > 0
+    assert "statements" not in answer["extensions"]
+    assert "data" not in answer
+
+
+async def test_a_narrow_screen_shows_question_and_answer_below_each_other(debugger: str, site: Site) -> None:
+    async with tab(debugger, width=400, height=800) as page:
+        await visit(page, site.url)
+        await run(page)
+        parts = [".graphiql-editors", ".graphiql-response", RUN, "button.act-as"]
+        box = "document.querySelector('{}').getBoundingClientRect().toJSON()"
+        boxes = [json.loads(await page.evaluate(f"JSON.stringify({box.format(part)})")) for part in parts]
+        wide = await page.evaluate("document.documentElement.scrollWidth")
+
+    question, answer, *_ = boxes
+    assert wide == 400
+    assert all(box["left"] >= 0 and box["right"] <= 400 and box["bottom"] <= 800 for box in boxes)
+    assert min(question["width"], answer["width"]) > 350
+    assert question["bottom"] <= answer["top"] + 1
+    assert min(question["height"], answer["height"]) > 200

@@ -21,11 +21,11 @@ ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.anyio
 
-ADA = DemoAccount("Ada", "ada@example.org", "tst_ada_secret")
-EVIL = DemoAccount("</script><script>alert(1)</script><!--", "e&v@example.org", 'tst_"quoted"')
+ADA = DemoAccount("Ada", "ada@example.org", "ADMIN", "tst_ada_secret")
+EVIL = DemoAccount("</script><script>alert(1)</script><!--", "e&v@example.org", "MEMBER", 'tst_"quoted"')
 
 # No page asks the database, so there is none.
-SETTINGS = Settings(database_url="postgresql://nobody@127.0.0.1:1/nothing")
+SETTINGS = Settings(database_url="postgresql://nobody@127.0.0.1:1/nothing", environment="production")
 
 plain = create_app(SETTINGS)
 demo = create_app(SETTINGS, [ADA, EVIL])
@@ -86,6 +86,13 @@ async def test_the_page_holds_no_account_unless_it_is_given_one() -> None:
     assert page.scripts == ["{}"]
 
 
+async def test_only_in_development_the_page_explains_what_an_operation_takes() -> None:
+    async with client(create_app(dataclasses.replace(SETTINGS, environment="development"))) as http:
+        page = Elements((await http.get("/graphql")).text)
+
+    assert page.scripts == ['{"explain": true}']
+
+
 async def test_an_account_cannot_write_markup_into_the_page() -> None:
     async with client(plain) as http:
         without = Elements((await http.get("/graphql")).text)
@@ -94,7 +101,12 @@ async def test_an_account_cannot_write_markup_into_the_page() -> None:
 
     assert page.found == without.found
     [block] = page.scripts
-    assert json.loads(block)["accounts"][1] == {"name": EVIL.name, "email": EVIL.email, "token": EVIL.token}
+    assert json.loads(block)["accounts"][1] == {
+        "name": EVIL.name,
+        "email": EVIL.email,
+        "role": EVIL.role,
+        "token": EVIL.token,
+    }
 
 
 async def test_a_page_with_tokens_is_not_stored() -> None:

@@ -1,7 +1,8 @@
 import { ChevronDownIcon, DropdownMenu, useGraphiQL } from "@graphiql/react";
 import { useEffect, useRef, useState } from "react";
-import { type Account, accounts, bearer, owner } from "./config";
+import { type Account, accounts, bearer, isDemo, owner, remember } from "./config";
 import { authorizationIn, parseHeaders, writeHeaders } from "./headers";
+import { SignIn } from "./sign-in";
 import { storage } from "./storage";
 
 const NOBODY = "";
@@ -20,13 +21,14 @@ function remembered(): Account | undefined {
 export const initialHeaders = writeHeaders({}, bearer(remembered()));
 
 /**
- * Keeps one identity for all tabs, in the headers editor where everybody can see and change it,
- * and shows the menu of demo accounts when there are any.
+ * Keeps one identity for all tabs, in the headers editor where everybody can see and change it, and shows who it is:
+ * a menu of the accounts of a demo, or of those that signed in, and elsewhere the way to sign in.
  */
 export function ActAs() {
   const editor = useGraphiQL((state) => state.headerEditor);
   const current = useRef<string | undefined>(bearer(remembered()));
   const [label, setLabel] = useState("Nobody");
+  const [signsIn, setSignsIn] = useState(false);
 
   useEffect(() => {
     if (!editor) {
@@ -59,28 +61,58 @@ export function ActAs() {
     editor?.setValue(writeHeaders(parseHeaders(editor.getValue()) ?? {}, current.current));
   };
 
+  const dialog = isDemo ? null : (
+    <SignIn
+      open={signsIn}
+      onOpenChange={setSignsIn}
+      onSignedIn={(account) => {
+        remember(account);
+        choose(account);
+      }}
+    />
+  );
   if (!accounts.length) {
-    return null;
+    return (
+      <>
+        <button type="button" className="act-as graphiql-un-styled" onClick={() => setSignsIn(true)}>
+          <span className="act-as-name">Sign in</span>
+        </button>
+        {dialog}
+      </>
+    );
   }
   return (
-    <DropdownMenu>
-      <DropdownMenu.Button className="act-as" aria-label={`Act as: ${label}`}>
-        <span className="act-as-hint">Act as</span>
-        <span className="act-as-name">{label}</span>
-        <ChevronDownIcon aria-hidden="true" />
-      </DropdownMenu.Button>
-      <DropdownMenu.Content align="end" className="act-as-menu">
-        {accounts.map((account) => (
-          <DropdownMenu.Item key={account.email} onSelect={() => choose(account)} data-account={account.email}>
-            <span>{account.name}</span>
-            <span className="act-as-email">{account.email}</span>
+    <>
+      <DropdownMenu>
+        <DropdownMenu.Button className="act-as" aria-label={`Act as: ${label}`}>
+          <span className="act-as-hint">Act as</span>
+          <span className="act-as-name">{label}</span>
+          <ChevronDownIcon aria-hidden="true" />
+        </DropdownMenu.Button>
+        <DropdownMenu.Content align="end" className="act-as-menu">
+          {accounts.map((account) => (
+            <DropdownMenu.Item key={account.email} onSelect={() => choose(account)} data-account={account.email}>
+              <span className="act-as-who">
+                <span>{account.name}</span>
+                <span className="act-as-email">{account.email}</span>
+              </span>
+              <span className="act-as-role">{account.role}</span>
+            </DropdownMenu.Item>
+          ))}
+          <DropdownMenu.Item onSelect={() => choose(undefined)} data-account="">
+            <span className="act-as-who">
+              <span>Nobody</span>
+              <span className="act-as-email">not signed in</span>
+            </span>
           </DropdownMenu.Item>
-        ))}
-        <DropdownMenu.Item onSelect={() => choose(undefined)} data-account="">
-          <span>Nobody</span>
-          <span className="act-as-email">not signed in</span>
-        </DropdownMenu.Item>
-      </DropdownMenu.Content>
-    </DropdownMenu>
+          {!isDemo && (
+            <DropdownMenu.Item onSelect={() => setSignsIn(true)} data-action="sign-in">
+              Sign in as somebody else…
+            </DropdownMenu.Item>
+          )}
+        </DropdownMenu.Content>
+      </DropdownMenu>
+      {dialog}
+    </>
   );
 }

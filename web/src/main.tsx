@@ -3,9 +3,11 @@ import { HISTORY_PLUGIN } from "@graphiql/plugin-history";
 import { GraphiQL } from "graphiql";
 import { createRoot } from "react-dom/client";
 import { ActAs, initialHeaders } from "./act-as";
-import { accounts } from "./config";
+import { explains } from "./config";
 import { examples } from "./examples";
+import { ExplainButton } from "./explain";
 import { fetcher } from "./fetcher";
+import { StatusLine } from "./status-line";
 import { storage } from "./storage";
 import "./workers";
 import "./style.css";
@@ -30,7 +32,7 @@ function App() {
       defaultTabs={examples(initialHeaders)}
       initialHeaders={initialHeaders}
       defaultHeaders={initialHeaders}
-      defaultEditorToolsVisibility={accounts.length ? "headers" : true}
+      defaultEditorToolsVisibility={false}
       shouldPersistHeaders={false}
       inputValueDeprecation
       schemaDescription
@@ -42,6 +44,19 @@ function App() {
           <span className="wordmark">taskstore</span>
         </div>
       </GraphiQL.Logo>
+      <GraphiQL.Toolbar>
+        {({ prettify, merge, copy }) => (
+          <>
+            {prettify}
+            {merge}
+            {copy}
+            {explains && <ExplainButton />}
+          </>
+        )}
+      </GraphiQL.Toolbar>
+      <GraphiQL.Footer>
+        <StatusLine />
+      </GraphiQL.Footer>
     </GraphiQL>
   );
 }
