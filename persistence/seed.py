@@ -1,6 +1,7 @@
 """Demo data: two accounts with known passwords, and tasks that show what the store can do. Idempotent."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
@@ -45,8 +46,10 @@ ACCOUNTS = (
     ("admin@example.com", "Ada Admin", Role.ADMIN, "UTC"),
 )
 
-# title, status, priority, tags, days until due (None: never)
-TASKS: tuple[tuple[str, TaskStatus, TaskPriority, tuple[str, ...], float | None], ...] = (
+DemoTask = tuple[str, TaskStatus, TaskPriority, tuple[str, ...], float | None]
+"""Title, status, priority, tags, days until due (None: never)."""
+
+TASKS: tuple[DemoTask, ...] = (
     ("Renew the passport", TaskStatus.TODO, TaskPriority.URGENT, ("errand", "travel"), -3),
     ("Write the quarterly report", TaskStatus.IN_PROGRESS, TaskPriority.HIGH, ("work", "writing"), 2),
     ("Book the train to Lisbon", TaskStatus.TODO, TaskPriority.MEDIUM, ("travel",), 9),
@@ -55,6 +58,13 @@ TASKS: tuple[tuple[str, TaskStatus, TaskPriority, tuple[str, ...], float | None]
     ("Read the report on road safety", TaskStatus.TODO, TaskPriority.LOW, ("reading",), None),
     ("Plan the surprise party", TaskStatus.CANCELLED, TaskPriority.MEDIUM, ("friends",), 20),
     ("Back up the photos", TaskStatus.TODO, TaskPriority.MEDIUM, ("home", "computer"), 30),
+)
+# Somebody else's, so that whoever changes sides sees at once that these are other eyes.
+ADMIN_TASKS: tuple[DemoTask, ...] = (
+    ("Renew the certificate of the mail server", TaskStatus.TODO, TaskPriority.URGENT, ("operations",), -1),
+    ("Try to restore last night's backup", TaskStatus.IN_PROGRESS, TaskPriority.HIGH, ("operations", "backup"), 1),
+    ("Make accounts for the new colleagues", TaskStatus.TODO, TaskPriority.MEDIUM, ("people",), 4),
+    ("Order a second disk", TaskStatus.DONE, TaskPriority.LOW, ("hardware",), -6),
 )
 
 
@@ -81,7 +91,7 @@ async def seed_account(engine: AsyncEngine, email: str, name: str, role: Role, t
                 password_hash=password_hash,
             )
             user_id = user.id
-            await add_tasks(session, user_id)
+            await add_tasks(session, user_id, ADMIN_TASKS if role is Role.ADMIN else TASKS)
         await refresh_token(session, user_id, role, secret)
 
     try:
@@ -97,10 +107,10 @@ async def seed_account(engine: AsyncEngine, email: str, name: str, role: Role, t
     return Account(email, name, role, token=secret)
 
 
-async def add_tasks(session: Session, user_id: UUID) -> None:
+async def add_tasks(session: Session, user_id: UUID, which: Sequence[DemoTask]) -> None:
     viewer = Viewer(user_id, Role.MEMBER, frozenset(Scope), user_id)
     today = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    for title, status, priority, tags, days in TASKS:
+    for title, status, priority, tags, days in which:
         id = uuid5(user_id, title)
         if await session.get(Task, id) is None:
             due_at = None if days is None else today + timedelta(days=days)

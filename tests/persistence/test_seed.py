@@ -49,6 +49,15 @@ async def test_the_demo_tasks_show_what_there_is(seeded: Session) -> None:
     assert len({tag for row in rows for tag in row.tags}) > 5
 
 
+async def test_the_demo_accounts_hold_different_things(seeded: Session) -> None:
+    users = list(await seeded.scalars(select(User)))
+    titles = [set(await seeded.scalars(select(Task.title).where(Task.owner_id == user.id))) for user in users]
+
+    assert len(titles) == len(seed.ACCOUNTS)
+    assert all(titles)
+    assert not set.intersection(*titles)
+
+
 async def numbers(session: Session) -> dict[str, int]:
     counts = {}
     for model in (User, Task, Token):
@@ -78,7 +87,7 @@ async def test_seeding_at_once_adds_everything_once(own_database: AsyncEngine) -
     await asyncio.gather(*(seed.seed(own_database) for _ in range(3)))
 
     session = Session(own_database)
-    assert await numbers(session) == {"User": 2, "Task": 2 * len(seed.TASKS), "Token": 6}
+    assert await numbers(session) == {"User": 2, "Task": len(seed.TASKS) + len(seed.ADMIN_TASKS), "Token": 6}
     await session.close()
 
 
@@ -105,7 +114,7 @@ async def test_the_tokens_of_the_last_starts_stay_good(seeded: Session, own_data
 async def test_the_demo_data_is_in_the_change_log(seeded: Session) -> None:
     actions = (await seeded.execute(select(Change.entity, Change.action).where(Change.entity == "Task"))).all()
 
-    assert len(actions) == 2 * len(seed.TASKS)
+    assert len(actions) == len(seed.TASKS) + len(seed.ADMIN_TASKS)
 
 
 async def test_the_representation_of_demo_data_shows_no_secret(own_database: AsyncEngine) -> None:
