@@ -226,7 +226,8 @@ def server(workers: int) -> Iterator[tuple[str, int]]:
         process = subprocess.Popen(
             [sys.executable, "-m", "graph", "serve", "--no-browser", "--no-demo", "--port=0", f"--workers={workers}"],
             cwd=ROOT,
-            env=inherited | {"DATABASE_URL": "", "TASKSTORE_DATA_DIR": f"{directory}/data"},
+            env=inherited
+            | {"DATABASE_URL": "", "TASKSTORE_SIGN_UPS_PER_HOUR": "1e9", "TASKSTORE_DATA_DIR": f"{directory}/data"},
             stdout=subprocess.PIPE,
             stderr=(Path(directory) / "log").open("w"),
             text=True,

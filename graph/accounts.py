@@ -1,6 +1,11 @@
 """What people do with their own account: signing up, in and out, changing and deleting it."""
 
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -129,6 +134,7 @@ class AccountMutation:
         rules = rules_of(input)
         id, account = client_id(input.id, rules), new_account(input, rules)
         rules.done()
+        await allow_sign_up(context)
         password_hash = await context.services.passwords.hash(input.password)
         secret = tokens.new_secret()
 
@@ -214,34 +220,65 @@ class AccountMutation:
         return payload
 
 
+async def allow_sign_up(context: Context) -> None:
+    """Count a sign-up of an address. Raises `LimitReached`."""
+    rate = throttle.Rate(context.services.settings.sign_ups_per_hour)
+    key = throttle.subject("sign-up", context.address)
+    if wait := await context.session.transact(partial(throttle.take, rate=rate, key=key)):
+        seconds = math.ceil(wait.total_seconds())
+        message = f"Too many accounts were made from your address; try again in {seconds} s."
+        raise LimitReached(message, code="SIGN_UP_THROTTLED", retry_after=wait)
+
+
 async def verified(context: Context, email: str, password: str) -> UUID:
     """The id of the account that the password opens.
 
     An unknown address takes as long as a wrong password and gets the same answer. Raises `LimitReached` for who must
     wait, and `Invalid`.
     """
-    session = context.session
-    by_account, by_address = throttle.subject("account", email), throttle.subject("address", context.address)
-    for policy, key in ((throttle.ADDRESS, by_address), (throttle.ACCOUNT, by_account)):
-
-        async def count(session: Session, policy: throttle.Policy = policy, key: bytes = key) -> timedelta | None:
-            return await throttle.attempt(session, policy, key)
-
-        if wait := await session.transact(count):
-            seconds = round(wait.total_seconds())
-            message = f"Too many attempts to sign in; try again in {seconds} s."
-            raise LimitReached(message, code="SIGN_IN_THROTTLED", retry_after=wait)
-    account = await users.credentials(session, email) if storable(email) else None
-    if not await context.services.passwords.verify(password, account.password_hash if account else None):
+    guessed = [
+        (throttle.ADDRESS, throttle.subject("address", context.address)),
+        (throttle.ACCOUNT, throttle.subject("account", email)),
+    ]
+    async with guess(context, guessed, "SIGN_IN_THROTTLED", "Too many attempts to sign in") as settle:
+        account = await users.credentials(context.session, email) if storable(email) else None
+        stored = account.password_hash if account else None
+        right = await context.services.passwords.verify(password, stored)
+        await settle(right)
+    if not right or account is None:
         raise wrong_credentials()
-    assert account is not None
-
-    async def forget(session: Session) -> None:
-        await throttle.succeeded(session, by_account, by_address)
-
-    await session.transact(forget)
     id: UUID = account.id
     return id
+
+
+@asynccontextmanager
+async def guess(
+    context: Context, guessed: throttle.Guessed, code: str, message: str
+) -> AsyncIterator[Callable[[bool], Awaitable[None]]]:
+    """The time in which a guess is looked at. It ends with the call of what is yielded, with whether it was right.
+
+    Both may raise `LimitReached`; then nothing may be told of the guess. Who hangs up meanwhile has learned nothing of
+    the account, but has made the server work, which counts for the address.
+    """
+
+    def refused(wait: timedelta) -> LimitReached:
+        seconds = math.ceil(wait.total_seconds())
+        return LimitReached(f"{message}; try again in {seconds} s.", code=code, retry_after=wait)
+
+    async def settle(right: bool) -> None:
+        if wait := await context.session.transact(partial(throttle.settle, guessed=guessed, right=right)):
+            raise refused(wait)
+
+    async with context.services.turns.of(guessed):
+        if wait := await context.session.transact(partial(throttle.wait, guessed=guessed)):
+            raise refused(wait)
+        try:
+            yield settle
+        except asyncio.CancelledError:
+            addresses = [(policy, key) for policy, key in guessed if not policy.forgiving]
+            with suppress(Exception):
+                await context.session.transact(partial(throttle.settle, guessed=addresses, right=False))
+            raise
 
 
 def wrong_credentials() -> Invalid:
@@ -250,21 +287,13 @@ def wrong_credentials() -> Invalid:
 
 async def confirm_password(context: Context, viewer: Viewer, password: str, field: str) -> None:
     """Make sure that it is the viewer and not just the viewer's token. Slowed down like signing in."""
-    row = await users.password_hash(context.session, viewer.id)
-    key = throttle.subject("viewer", str(viewer.id))
-
-    async def count(session: Session) -> timedelta | None:
-        return await throttle.attempt(session, throttle.ACCOUNT, key)
-
-    if wait := await context.session.transact(count):
-        raise LimitReached("Too many attempts; try again later.", code="PASSWORD_THROTTLED", retry_after=wait)
-    if not await context.services.passwords.verify(password, row):
+    guessed = [(throttle.ACCOUNT, throttle.subject("viewer", str(viewer.id)))]
+    async with guess(context, guessed, "PASSWORD_THROTTLED", "Too many attempts") as settle:
+        row = await users.password_hash(context.session, viewer.id)
+        right = await context.services.passwords.verify(password, row)
+        await settle(right)
+    if not right:
         raise Invalid([Problem("WRONG_PASSWORD", "The password is wrong.", (field,))])
-
-    async def forget(session: Session) -> None:
-        await throttle.succeeded(session, key, key)
-
-    await context.session.transact(forget)
 
 
 async def open_session(session: Session, context: Context, user: UserRow, secret: str) -> TokenRow:

@@ -13,13 +13,13 @@ from uuid import UUID
 import orjson
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncEngine
-from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from graph.addresses import Proxies
 from graph.errors import forbidden, unauthenticated
 from graph.execution.documents import Operation
 from graph.loaders import Loaders
-from persistence import creation, idempotency, snapshots, tokens
+from persistence import creation, idempotency, snapshots, throttle, tokens
 from persistence.errors import NotFound
 from persistence.idempotency import Key
 from persistence.models import Base
@@ -46,6 +46,12 @@ class Services:
     """By the hash of the header: who it is, and until when (monotonic seconds) that need not be asked again."""
     used_tokens: set[UUID] = field(default_factory=set)
     """Tokens used since that was written down last."""
+    turns: throttle.Turns = field(default_factory=throttle.Turns)
+    """Whose guesses are being looked at."""
+
+    @cached_property
+    def proxies(self) -> Proxies:
+        return Proxies.of(self.settings.trusted_proxies)
 
     def known_viewer(self, header: bytes) -> Viewer | None:
         """The viewer of an Authorization header whose secret was checked some seconds ago."""
@@ -89,8 +95,8 @@ class Context:
 
     @cached_property
     def address(self) -> str:
-        """Where the request comes from."""
-        return client_address(HTTPConnection(self._scope), self.services.settings) if self._scope else ""
+        """Where the request comes from: one client's address or network, empty where there is no request."""
+        return client_address(self._scope, self.services.proxies) if self._scope else ""
 
     def enter(self) -> Awaitable[None] | None:
         """Find out who is asking, by the Authorization header or the payload with which a WebSocket was initialised.
@@ -269,11 +275,10 @@ def authorization(scope: Scope | None, params: Mapping[str, Any] | None) -> byte
     return b""
 
 
-def client_address(connection: HTTPConnection, settings: Settings) -> str:
-    """Where the request comes from; X-Forwarded-For is believed from trusted proxies only."""
-    address = connection.client.host if connection.client else ""
-    trusted = {proxy.strip() for proxy in settings.trusted_proxies.split(",")} - {""}
-    hops = [hop.strip() for hop in connection.headers.get("x-forwarded-for", "").split(",") if hop.strip()]
-    while address in trusted and hops:
-        address = hops.pop()
-    return address
+def client_address(scope: Scope, proxies: Proxies) -> str:
+    """Where a request comes from, as what is counted as one client; proxies are believed when they are trusted."""
+    peer = scope.get("client")
+    if peer is None:
+        return ""
+    forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    return proxies.client(peer[0], forwarded)

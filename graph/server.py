@@ -19,7 +19,7 @@ from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from graph.addresses import is_loopback
+from graph.addresses import Proxies, is_loopback
 from graph.database import CommandFailed, reachable, run, url
 from persistence.embedded import AlreadyRunning, EmbeddedPostgres
 from persistence.settings import ROOT, Settings, variable
@@ -44,6 +44,11 @@ def serve(settings: Settings, *, demo: bool | None, browser: bool, reload: bool,
     if reload and settings.workers > 1:
         raise CommandFailed("--reload works with one worker only")
     demo = is_demo(settings, demo)
+    if trusted_proxies(settings) and demo:
+        raise CommandFailed(
+            "TASKSTORE_TRUSTED_PROXIES is for a server that others reach; demo accounts, whose passwords are known, "
+            "are not: say --no-demo, or trust no proxies"
+        )
     with contextlib.ExitStack() as stack:
         stack.enter_context(terminated_cleanly())
         if settings.embedded and (owner := EmbeddedPostgres.owner(settings.data_dir)) is not None and owner.address:
@@ -95,6 +100,15 @@ def is_demo(settings: Settings, chosen: bool | None) -> bool:
         )
         print(f"{'*' * len(warning)}\n{warning}\n{'*' * len(warning)}", file=sys.stderr)
     return chosen
+
+
+def trusted_proxies(settings: Settings) -> Proxies:
+    """The proxies of the setting. Raises `CommandFailed`."""
+    try:
+        return Proxies.of(settings.trusted_proxies)
+    except ValueError as error:
+        name = variable("trusted_proxies")
+        raise CommandFailed(f"{name} must be addresses or networks such as 10.0.0.0/8, not {str(error)!r}") from None
 
 
 async def seed(engine: "AsyncEngine") -> "DemoData":
@@ -215,8 +229,7 @@ def run_uvicorn(settings: Settings, listener: socket.socket, reload: bool) -> in
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=settings.trusted_proxies,
+        proxy_headers=False,  # who asks is found by `graph.addresses.Proxies`
         timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout),
         backlog=BACKLOG,
         workers=settings.workers,

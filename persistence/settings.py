@@ -64,11 +64,12 @@ class Settings:
 
     # Accounts
     sign_up: bool = setting(True, "anyone may sign up")
+    sign_ups_per_hour: float = setting(60.0, "accounts that one address may make in an hour, or at once", at_least=1)
     session_days: float = setting(30.0, "days until a session token expires", at_least=0.001)
     password_hashers: int = setting(2, "password hashes computed at once", at_least=1)
     demo: bool = setting(False, "demo accounts with known passwords, and `act as` in GraphiQL")
     token_cache_seconds: float = setting(5.0, "seconds a checked token stays checked", at_least=0)
-    trusted_proxies: str = setting("", "comma-separated addresses whose X-Forwarded-For is believed")
+    trusted_proxies: str = setting("", "comma-separated addresses and networks whose X-Forwarded-For is believed")
 
     # Execution and limits
     compiled: bool = setting(True, "use the compiled executor")

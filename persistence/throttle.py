@@ -1,10 +1,18 @@
-"""Slows down guessing: each failed sign-in of an account, or from an address, makes the next one wait longer."""
+"""Slows down guessing and mass sign-up.
 
+Failures are counted, not attempts: whoever knows the password is not slowed down by asking often. A guess is first
+asked whether it must wait (`wait`), then looked at, then settled (`settle`) in one transaction: its answer is told only
+if it need not wait by then. So guesses at once learn no more than guesses one after the other, in whatever processes.
+"""
+
+import asyncio
 import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Interval, bindparam, delete, func, text, update
+from sqlalchemy import Interval, bindparam, delete, func, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from persistence.models import SignInAttempts
@@ -12,19 +20,30 @@ from persistence.models import SignInAttempts
 
 @dataclass(frozen=True)
 class Policy:
-    """After `free` attempts the n-th further one waits 2**n seconds, at most `longest`; a quiet day forgets them."""
+    """After `free` failures the n-th further one waits 2**n seconds, at most `longest`; a quiet day forgets them."""
 
     free: int
     longest: timedelta
+    forgiving: bool
+    """A success forgets them. Not those of an address: an account of one's own must not clear others."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """So many in an hour, and as many at once."""
+
+    per_hour: float
 
 
 # An account cannot be locked by strangers for longer than a minute; an address can be slowed for longer.
-ACCOUNT = Policy(free=5, longest=timedelta(minutes=1))
-ADDRESS = Policy(free=100, longest=timedelta(minutes=15))
+ACCOUNT = Policy(free=5, longest=timedelta(minutes=1), forgiving=True)
+ADDRESS = Policy(free=100, longest=timedelta(minutes=15), forgiving=False)
 FORGET_AFTER = timedelta(days=1)
 
-# Counting comes before the password is looked at, so that a hundred attempts at once do not all count as the first.
-ATTEMPT = text(
+Guessed = Sequence[tuple[Policy, bytes]]
+"""Whom a guess counts for: policies and keys, in one order everywhere, so that no two transactions lock crosswise."""
+
+FAILED = text(
     """
     INSERT INTO sign_in_attempts AS a (subject, failures, last_at) VALUES (:subject, 1, now())
     ON CONFLICT (subject) DO UPDATE
@@ -34,12 +53,33 @@ ATTEMPT = text(
     RETURNING failures
     """
 ).bindparams(bindparam("longest", type_=Interval), bindparam("forget_after", type_=Interval))
+FORGIVEN = text(
+    """
+    DELETE FROM sign_in_attempts
+    WHERE subject = :subject
+      AND (last_at + least(:longest, interval '1 second' * power(2, least(failures - :free, 20))) <= now()
+           OR failures < :free)
+    """
+).bindparams(bindparam("longest", type_=Interval))
 WAIT = text(
     """
     SELECT last_at + least(:longest, interval '1 second' * power(2, least(failures - :free, 20))) - now()
-    FROM sign_in_attempts WHERE subject = :subject
+    FROM sign_in_attempts WHERE subject = :subject AND failures >= :free
     """
 ).bindparams(bindparam("longest", type_=Interval))
+
+# `last_at` is when all that was counted is used up (the virtual scheduling algorithm of ITU-T I.371), plus one.
+TAKE = text(
+    """
+    INSERT INTO sign_in_attempts AS a (subject, failures, last_at) VALUES (:subject, 0, now() + :interval)
+    ON CONFLICT (subject) DO UPDATE SET last_at = greatest(a.last_at, now()) + :interval
+        WHERE greatest(a.last_at, now()) + :interval <= now() + interval '1 hour'
+    RETURNING failures
+    """
+).bindparams(bindparam("interval", type_=Interval))
+RATE_WAIT = text(
+    "SELECT last_at + :interval - now() - interval '1 hour' FROM sign_in_attempts WHERE subject = :subject"
+).bindparams(bindparam("interval", type_=Interval))
 
 
 def subject(kind: str, name: str) -> bytes:
@@ -47,21 +87,75 @@ def subject(kind: str, name: str) -> bytes:
     return hashlib.sha256(f"{kind}:{name}".encode(errors="surrogatepass")).digest()
 
 
-async def attempt(session: AsyncSession, policy: Policy, key: bytes) -> timedelta | None:
-    """Count an attempt. None: go ahead; otherwise how long to wait, and nothing was counted."""
-    limits = {"subject": key, "free": policy.free, "longest": policy.longest}
-    counted = await session.scalar(ATTEMPT, {**limits, "forget_after": FORGET_AFTER})
-    if counted is not None:
+async def wait(session: AsyncSession, guessed: Guessed) -> timedelta | None:
+    """How long a guess has to wait. None: go ahead. Nothing is counted."""
+    for policy, key in guessed:
+        left = await session.scalar(WAIT, limits(policy, key))
+        if left is not None and left > timedelta(0):
+            return at_least_a_second(left)
+    return None
+
+
+async def settle(session: AsyncSession, guessed: Guessed, *, right: bool) -> timedelta | None:
+    """Count a guess that was looked at. None: its answer may be told; otherwise how long to wait before the next."""
+    for policy, key in guessed:
+        if not right:
+            counted = await session.scalar(FAILED, {**limits(policy, key), "forget_after": FORGET_AFTER})
+            if counted is None:
+                return await wait(session, [(policy, key)]) or timedelta(seconds=1)
+            continue
+        if policy.forgiving:
+            await session.execute(FORGIVEN, limits(policy, key))
+        if left := await wait(session, [(policy, key)]):
+            return left
+    return None
+
+
+async def take(session: AsyncSession, rate: Rate, key: bytes) -> timedelta | None:
+    """Count what may be done so often. None: go ahead; otherwise how long to wait, and nothing was counted."""
+    parameters = {"subject": key, "interval": timedelta(hours=1) / rate.per_hour}
+    if await session.scalar(TAKE, parameters) is not None:
         return None
-    wait: timedelta = await session.scalar(WAIT, limits) or timedelta(0)
-    return max(wait, timedelta(seconds=1))
+    return at_least_a_second(await session.scalar(RATE_WAIT, parameters) or timedelta(0))
 
 
-async def succeeded(session: AsyncSession, account: bytes, address: bytes) -> None:
-    """Forget an account's attempts. Of the address, only this one: an account of one's own must not clear others."""
-    await session.execute(delete(SignInAttempts).where(SignInAttempts.subject == account))
-    fewer = {"failures": func.greatest(SignInAttempts.failures - 1, 0)}  # its attempts may be forgotten already
-    await session.execute(update(SignInAttempts).where(SignInAttempts.subject == address).values(fewer))
+def limits(policy: Policy, key: bytes) -> dict[str, object]:
+    return {"subject": key, "free": policy.free, "longest": policy.longest}
+
+
+def at_least_a_second(left: timedelta) -> timedelta:
+    return max(left, timedelta(seconds=1))
+
+
+class Turns:
+    """Lets as many guesses for a key be looked at together as are free; the others wait until one of them is settled.
+
+    Otherwise guesses at once would all be looked at, which costs more than to refuse them.
+    """
+
+    def __init__(self) -> None:
+        self._turns: dict[bytes, tuple[asyncio.Semaphore, set[object]]] = {}
+
+    @asynccontextmanager
+    async def of(self, guessed: Guessed) -> AsyncIterator[None]:
+        """The turn of a guess, from before it asks whether to wait until it is settled."""
+        async with AsyncExitStack() as stack:
+            for policy, key in guessed:
+                await stack.enter_async_context(self._turn(policy, key))
+            yield
+
+    @asynccontextmanager
+    async def _turn(self, policy: Policy, key: bytes) -> AsyncIterator[None]:
+        turn, users = self._turns.setdefault(key, (asyncio.Semaphore(policy.free), set()))
+        user = object()
+        users.add(user)
+        try:
+            async with turn:
+                yield
+        finally:
+            users.discard(user)
+            if not users:
+                del self._turns[key]
 
 
 async def forget_old(session: AsyncSession) -> None:

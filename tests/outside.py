@@ -41,8 +41,10 @@ PAGE = """query($first: Int, $after: String, $last: Int, $before: String, $order
 class Server:
     """A server process on the data in a directory."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, **variables: str) -> None:
+        """`variables` are settings; all tests sign up from one address, which is not limited unless they say so."""
         self.data_dir, self.log = data_dir, data_dir.with_suffix(".log")
+        self.variables = {"TASKSTORE_SIGN_UPS_PER_HOUR": "1e9"} | variables
         self.process: subprocess.Popen[str] | None = None
         self.address, self.port = "", 0
 
@@ -56,7 +58,7 @@ class Server:
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=inherited | {"DATABASE_URL": "", "TASKSTORE_DATA_DIR": str(self.data_dir)},
+                env=inherited | self.variables | {"DATABASE_URL": "", "TASKSTORE_DATA_DIR": str(self.data_dir)},
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -103,8 +105,8 @@ class Server:
 
 
 @contextmanager
-def running(data_dir: Path) -> Iterator[Server]:
-    server = Server(data_dir)
+def running(data_dir: Path, **variables: str) -> Iterator[Server]:
+    server = Server(data_dir, **variables)
     try:
         server.start()
         yield server

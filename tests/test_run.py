@@ -358,6 +358,9 @@ def test_an_unreachable_database_is_named_without_its_password(tmp_path: Path) -
         ({"TASKSTORE_COLOUR": "blue"}, "TASKSTORE_COLOUR is not a setting"),
         ({"DATABASE_URL": "mysql://me:hunter2@localhost/tasks"}, "DATABASE_URL must start with postgresql://"),
         ({"TASKSTORE_HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
+        ({"TASKSTORE_TRUSTED_PROXIES": "10.0.0.1, localhost"}, "TASKSTORE_TRUSTED_PROXIES must be addresses"),
+        ({"TASKSTORE_TRUSTED_PROXIES": "10.0.0.1"}, "say --no-demo, or trust no proxies"),
+        ({"TASKSTORE_TRUSTED_PROXIES": "::1", "TASKSTORE_DEMO": "true"}, "say --no-demo, or trust no proxies"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(tmp_path: Path, variables: Mapping[str, str], words: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -258,6 +259,54 @@ async def test_failures_at_once_do_not_get_around_the_limit(api: Api, account: A
     assert len(tried) == throttle.ACCOUNT.free
 
 
+async def test_right_passwords_at_once_are_not_slowed_down(api: Api, account: Account) -> None:
+    sign_ins = (write(api, "signIn", None, email=account.email, password=PASSWORD) for _ in range(12))
+    payloads = await asyncio.gather(*sign_ins)
+
+    assert [problems(payload) for payload in payloads] == [[]] * 12
+    assert len({payload["secret"] for payload in payloads}) == 12
+
+
+async def test_a_right_password_among_wrong_ones_at_once_is_found_by_no_more_guesses(
+    api: Api, account: Account
+) -> None:
+    """Somebody who guesses learns of the first few only, whether one of them was right or not."""
+    guesses = ["wrong password"] * 14 + [PASSWORD]
+    payloads = [
+        asyncio.create_task(write(api, "signIn", None, email=account.email, password=guess)) for guess in guesses
+    ]
+    codes = [problems(await payload)[0][1] for payload in payloads]
+
+    assert codes.count("WRONG_CREDENTIALS") == throttle.ACCOUNT.free
+    assert codes.count("SIGN_IN_THROTTLED") == len(guesses) - throttle.ACCOUNT.free
+
+
+async def test_who_hangs_up_during_a_guess_is_counted_by_the_address(
+    api: Api, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "ADDRESS", replace(throttle.ADDRESS, free=4))
+    for _ in range(4):
+        guess = asyncio.create_task(sign_in_from(api, "10.0.0.1", account.email, "wrong password"))
+        with monkeypatch.context() as patched:
+            looked_at = asyncio.Event()
+
+            async def verify(password: str, stored: str | None, looked_at: asyncio.Event = looked_at) -> bool:
+                looked_at.set()
+                await asyncio.Event().wait()
+                return False
+
+            patched.setattr(api.services.passwords, "verify", verify)
+            await looked_at.wait()
+            guess.cancel()
+            with suppress(asyncio.CancelledError):
+                await guess
+
+    blocked = await sign_in_from(api, "10.0.0.1", account.email, PASSWORD)
+    elsewhere = await sign_in_from(api, "10.0.0.2", account.email, PASSWORD)
+    assert problems(blocked) == [("LimitError", "SIGN_IN_THROTTLED", "")]
+    assert elsewhere["errors"] == []
+
+
 async def test_a_success_makes_failures_forgotten(api: Api, account: Account) -> None:
     for _ in range(3):
         for _ in range(throttle.ACCOUNT.free - 1):
@@ -275,6 +324,48 @@ async def test_repeated_failures_from_one_address_have_to_wait(
     elsewhere = await sign_in_from(api, "10.0.0.2", account.email, PASSWORD)
 
     assert [error["code"] for error in blocked["errors"]] == ["SIGN_IN_THROTTLED"]
+    assert elsewhere["errors"] == []
+
+
+@pytest.mark.parametrize(
+    ("origins", "other"),
+    [
+        ([f"2001:db8:0:7::{n:x}" for n in range(1, 5)], "2001:db8:0:8::1"),
+        (["192.0.2.7", "::ffff:192.0.2.7", "::ffff:c000:207", "64:ff9b::192.0.2.7"], "::ffff:192.0.2.8"),
+    ],
+    ids=["IPv6 by its /64", "IPv4 as IPv6"],
+)
+async def test_an_address_is_one_client_however_it_is_written(
+    api: Api, account: Account, monkeypatch: pytest.MonkeyPatch, origins: list[str], other: str
+) -> None:
+    monkeypatch.setattr(throttle, "ADDRESS", replace(throttle.ADDRESS, free=4))
+    for origin in origins:
+        await sign_in_from(api, origin, address(), "wrong password")
+    blocked = await sign_in_from(api, origins[0], account.email, PASSWORD)
+    elsewhere = await sign_in_from(api, other, account.email, PASSWORD)
+
+    assert problems(blocked) == [("LimitError", "SIGN_IN_THROTTLED", "")]
+    assert elsewhere["errors"] == []
+
+
+async def test_an_address_makes_so_many_accounts_in_an_hour(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.services, "settings", replace(api.services.settings, sign_ups_per_hour=3))
+
+    async def from_address(origin: str) -> Any:
+        given = {"input": {"email": address(), "name": "Ada", "password": PASSWORD}}
+        async with entered(api.services, http_scope(address=origin)) as context:
+            result = await api.engine.execute(
+                api.engine.documents.get(DOCUMENTS["signUp"]).operation(None), given, context
+            )
+        return result.data["signUp"]
+
+    payloads = await asyncio.gather(*(from_address(f"2001:db8:0:9::{n:x}") for n in range(1, 9)))
+    refused_ones = [payload for payload in payloads if payload["errors"]]
+    elsewhere = await from_address("2001:db8:0:a::1")
+
+    assert len(refused_ones) == 5
+    assert {code for payload in refused_ones for _, code, _ in problems(payload)} == {"SIGN_UP_THROTTLED"}
+    assert all(0 < payload["errors"][0]["retryAfter"] <= 1200 for payload in refused_ones)
     assert elsewhere["errors"] == []
 
 
