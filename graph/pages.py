@@ -64,9 +64,9 @@ class DemoAccount:
 def graphiql(request: Request, *, demo_accounts: Sequence[DemoAccount] = (), explain: bool = False) -> Response:
     """GraphiQL, talking to the address it is served from; with `explain`, its button for what an operation takes.
 
-    `demo_accounts` fill its "Act as" menu; without any there is a form to sign in, and nothing secret in the page. A foreign site
-    whose name was rebound to this address must not read their tokens, so they are only there under a name that nobody
-    else can have.
+    `demo_accounts` fill its "Act as" menu; without any there is a form to sign in, and nothing secret in the page. A
+    foreign site whose name was rebound to this address must not read their tokens, so they are only there under a name
+    that nobody else can have.
     """
     if not is_under_a_loopback_name(request):
         demo_accounts = ()
