@@ -25,8 +25,7 @@ from persistence.errors import (
     NotFound,
     Problem,
 )
-from persistence.failures import is_unreachable
-from persistence.session import UnknownOutcome, sqlstate
+from persistence.failures import UnknownOutcome, is_unreachable, sqlstate
 
 if TYPE_CHECKING:
     from graph.tasks import Task

@@ -15,7 +15,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import orjson
-from asyncpg import IntegrityConstraintViolationError, PostgresError
+from asyncpg import DeadlockDetectedError, IntegrityConstraintViolationError, PostgresError
 from asyncpg.pgproto import pgproto
 from sqlalchemy import (
     ARRAY,
@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.types import TypeEngine
 
 from persistence.changes import OWNER, defaults, initial, plain
-from persistence.failures import ConnectionBroke
+from persistence.failures import ConnectionBroke, NothingDone, UnknownOutcome, is_unreachable
 from persistence.idempotency import Key
 from persistence.ids import new_id
 from persistence.models import Action, Base, Change, IdempotencyKey
@@ -47,6 +47,9 @@ BY_DATABASE = frozenset({"created_at", "updated_at"})
 """Columns whose default is the time of the transaction."""
 OF_KEY = ("scope_id", "key_hash", "input_hash")
 KEY = (IdempotencyKey.scope_id, IdempotencyKey.key_hash)
+
+ATTEMPTS = 3
+"""How often a statement is sent again whose connection broke."""
 
 _LOGGED: Statement[Any] = Statement(select(Change.id).where(Change.id == bindparam("id", type_=Change.id.type)))
 
@@ -71,25 +74,79 @@ async def create(
     if key is not None:
         row |= {"kept_scope_id": key.scope_id, "kept_key_hash": key.key_hash, "kept_input_hash": key.input_hash}
         apart = row["id"], (key.scope_id, key.key_hash)
+    creation = _creation(model, part, columns, key is not None)
     try:
-        created = await session.share(_creation(model, part, columns, key is not None), write, row, frozenset(apart))
-    except IntegrityConstraintViolationError:
+        created = await session.share(creation, write, row, frozenset(apart))
+    except (IntegrityConstraintViolationError, DeadlockDetectedError):
         return None
-    except ConnectionBroke:
-        # Whether it was written is to be seen in the log. Not by the row: its id is the client's to choose, and
-        # somebody else's row may have had it before.
-        if not await session.fetch(_LOGGED, {"id": row["log_id"]}):
-            return None
-        found = await session.fetch(by_ids(model, columns), {"ids": [row["id"]]})
-        return found[0] if found else None
+    except ConnectionBroke as error:
+        created = await _again(session, creation, row, frozenset(apart), error)
     session.rows += created is not None
     return created
+
+
+async def _again(
+    session: Session, creation: "Creation", row: dict[str, Any], apart: frozenset[Any], error: ConnectionBroke
+) -> Any | None:
+    """Write a row whose statement met a broken connection, unless that has written it; as `create`.
+
+    The server may still be at the first run, or come to it later. Both runs have the ids of the row and of its entry in
+    the log, and the database takes each of them once: whoever comes second waits for the other, and writes nothing.
+    Raises `UnknownOutcome` when nobody can say whether it was written.
+    """
+    sent = False
+    for _ in range(ATTEMPTS):
+        sent = sent or not isinstance(error, NothingDone)
+        try:
+            return await _unless_written(session, creation, row, apart, sent)
+        except ConnectionBroke as again:
+            error = again
+        except Exception as failure:
+            if sent and not isinstance(failure, UnknownOutcome):
+                raise UnknownOutcome from failure
+            raise
+    if sent:
+        raise UnknownOutcome from error
+    raise error
+
+
+async def _unless_written(
+    session: Session, creation: "Creation", row: dict[str, Any], apart: frozenset[Any], sent: bool
+) -> Any | None:
+    if sent and (found := await _logged_row(session, creation, row)) is not None:
+        return found
+    try:
+        created = await session.share(creation, write, row, apart)
+    except IntegrityConstraintViolationError:  # by an earlier run, or by what was an obstacle to that as well
+        created, obstacle = None, True
+    else:
+        obstacle = False
+    if created is not None or not sent:
+        return created
+    if (found := await _logged_row(session, creation, row)) is not None:
+        return found
+    if not obstacle and "kept_key_hash" not in row:
+        # An owner who is locked now may not be when the server comes to an earlier run; only a key would show that.
+        raise UnknownOutcome
+    return None
+
+
+async def _logged_row(session: Session, creation: "Creation", row: dict[str, Any]) -> Any | None:
+    """The row if the log says that it was written. Not if it is there: its id is the client's to choose, and somebody
+    else's row may have had it before."""
+    if not await session.fetch(_LOGGED, {"id": row["log_id"]}):
+        return None
+    found = await session.fetch(by_ids(creation.model, creation.columns), {"ids": [row["id"]]})
+    if not found:  # and was purged since
+        raise UnknownOutcome
+    return found[0]
 
 
 class Creation:
     """The statements for rows that are created alike: one for a row alone, and one for several."""
 
     def __init__(self, model: type[Base], part: str, columns: frozenset[str], keyed: bool) -> None:
+        self.model, self.columns = model, columns
         self.alone = _alone(model, part, columns, keyed)
         self.together = _together(model, part, columns, keyed)
 
@@ -105,8 +162,10 @@ async def write(creation: Creation, readers: Readers, rows: list[dict[str, Any]]
         return [await _write_alone(creation.alone, readers, rows[0])]
     try:
         return await _write_together(creation.together, readers, rows)
-    except PostgresError:
-        pass  # one spoils it for all, so each has to go alone
+    except PostgresError as error:
+        if is_unreachable(error):  # raised before there was a connection
+            raise
+        # Otherwise one spoils it for all, so each has to go alone.
     return await asyncio.gather(*(_write_alone(creation.alone, readers, row) for row in rows), return_exceptions=True)
 
 

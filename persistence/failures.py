@@ -8,12 +8,16 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 UNREACHABLE: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
+    asyncpg.PostgresConnectionError,  # class 08; a pooler says so of the server behind it
     asyncpg.CannotConnectNowError,
-    asyncpg.ConnectionDoesNotExistError,
-    asyncpg.ConnectionFailureError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.DatabaseDroppedError,
+    asyncpg.IdleSessionTimeoutError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,  # the server is a standby, or became one
     asyncpg.TargetServerAttributeNotMatched,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # the server died in the middle of an answer
@@ -27,13 +31,39 @@ class ConnectionBroke(ConnectionError):
     """The connection broke during a statement, which may have been carried out or not."""
 
 
+class NothingDone(ConnectionBroke):
+    """The connection was of no use for a statement, which has certainly not been carried out."""
+
+
+class UnknownOutcome(Exception):
+    """The connection broke while a write was being saved: it may be there or not. A retry with the same key is safe."""
+
+
 def is_unreachable(error: BaseException) -> bool:
     """Whether an error means that the database is away, rather than that a statement is wrong."""
-    if isinstance(error, DBAPIError):
-        driver_error = getattr(error.orig, "__cause__", None)
-        return error.connection_invalidated or (driver_error is not None and is_unreachable(driver_error))
-    if isinstance(error, AsyncAdapt_Error):  # not wrapped yet: the server died while the connection was set up
-        return error.__cause__ is not None and is_unreachable(error.__cause__)
-    if isinstance(error, asyncpg.InterfaceError):
-        return "closed" in str(error)  # it is also raised for a connection that is busy, which is a bug here
-    return isinstance(error, UNREACHABLE)
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    cause = of_driver(error)
+    if isinstance(cause, asyncpg.InterfaceError):
+        return "closed" in str(cause)  # it is also raised for a connection that is busy, which is a bug here
+    return isinstance(cause, UNREACHABLE)
+
+
+def is_undone(error: BaseException) -> bool:
+    """Whether an error that means that the database is away says as well that the statement was not carried out.
+
+    The driver refuses to send over a connection that it knows to be closed; a read-only server refuses to write.
+    """
+    return isinstance(of_driver(error), (asyncpg.InterfaceError, asyncpg.ReadOnlySQLTransactionError))
+
+
+def of_driver(error: BaseException) -> BaseException:
+    """The driver's error in one that SQLAlchemy has wrapped once or twice (while a connection is set up)."""
+    adapted = error.orig if isinstance(error, DBAPIError) else error if isinstance(error, AsyncAdapt_Error) else None
+    return error if adapted is None else adapted.__cause__ or adapted
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The SQLSTATE of a driver's error, plain or wrapped by SQLAlchemy (PostgreSQL documentation, appendix A)."""
+    state: str | None = getattr(of_driver(error), "sqlstate", None)
+    return state

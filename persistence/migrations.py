@@ -13,8 +13,7 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence.engine import DatabaseUnreachable, create_engine, reason
-from persistence.failures import FAILURES, is_unreachable
-from persistence.session import sqlstate
+from persistence.failures import FAILURES, is_unreachable, sqlstate
 from persistence.settings import ROOT, load
 
 LOCK_TIMEOUT = "5s"

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 from sqlalchemy.util.queue import Empty
 
-from persistence.failures import ConnectionBroke, is_unreachable
+from persistence.failures import ConnectionBroke, NothingDone, is_undone, is_unreachable
 from persistence.reading import Statement
 from persistence.sharing import Shared
 
@@ -81,7 +81,7 @@ class Readers:
     async def once(self, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
         """The rows of one statement, a transaction of its own, which is not tried again.
 
-        Raises the driver's errors, and `ConnectionBroke`.
+        Raises the driver's errors, and `ConnectionBroke` or, where it was certainly not carried out, `NothingDone`.
         """
         reader = await self.take()
         try:
@@ -91,7 +91,7 @@ class Readers:
                 self.give(reader)
                 raise
             await self.discard(reader, error)
-            raise ConnectionBroke from error
+            raise (NothingDone if is_undone(error) else ConnectionBroke) from error
         except BaseException:
             self.give(reader)  # cancelled: the driver tells the server, and the next statement waits for that
             raise

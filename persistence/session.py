@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session as SyncSession
 
 from persistence.constraints import violated
-from persistence.failures import FAILURES, is_unreachable
+from persistence.failures import FAILURES, UnknownOutcome, is_undone, is_unreachable, sqlstate
 from persistence.pool import goes_on
 from persistence.readers import Asked, Kind, Readers, readers_of
 from persistence.reading import Row, Statement
@@ -27,10 +27,6 @@ ATTEMPTS = 4
 """How often a transaction is tried that lost to a concurrent one."""
 RETRIABLE = {"40001", "40P01"}
 """SQLSTATE of serialization_failure and deadlock_detected (PostgreSQL documentation, appendix A)."""
-
-
-class UnknownOutcome(Exception):
-    """The connection broke during COMMIT: the write may be there or not. Retrying with the same key is safe."""
 
 
 class RecordedSession(SyncSession):
@@ -188,7 +184,7 @@ class Session(AsyncSession):
         except Exception as error:
             with suppress(*FAILURES):
                 await self.rollback()
-            if is_unreachable(error):
+            if is_unreachable(error) and not is_undone(error):
                 raise UnknownOutcome from error
             raise
         return result
@@ -206,9 +202,3 @@ async def look_up(
         found[place] = row
         wanted[place][2].rows += 1
     return found
-
-
-def sqlstate(error: BaseException) -> str | None:
-    """The SQLSTATE of a driver's error, plain or wrapped by SQLAlchemy."""
-    state: str | None = getattr(getattr(error, "orig", error), "sqlstate", None)
-    return state

@@ -27,8 +27,8 @@ from persistence.errors import (
     NotFound,
     Problem,
 )
+from persistence.failures import UnknownOutcome
 from persistence.models import Role
-from persistence.session import UnknownOutcome
 from tests.conftest import Account, Api
 from tests.graph.operations import DOCUMENTS, new_task
 from tests.graph.samples import Place, filled, operation, places, with_value

@@ -118,22 +118,40 @@ async def terminate(url: str, *pids: int) -> None:
 class Gate:
     """A proxy to the server. It breaks a connection that sends `marker`, when the server has answered that.
 
-    The server has done what it was told and the client does not know: a network that breaks at the worst moment.
+    The server has done what it was told and the client does not know: a network that breaks at the worst moment. With
+    `before`, the server never gets to know of it. When it has
+    broken one, the server may be one that `stays_away`.
     """
 
     def __init__(self, socket_path: str) -> None:
         self.socket_path = socket_path
         self.marker: bytes | None = None
         self.broken = 0
+        self.before = False
+        self.stays_away = False
+        self.open: set[asyncio.StreamWriter] = set()
+
+    def cut(self) -> None:
+        """Break all connections as they are, to the client only: the server goes on with what it does."""
+        for writer in self.open:
+            writer.transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.stays_away and self.broken:
+            writer.transport.abort()
+            return
         upstream_reader, upstream_writer = await asyncio.open_unix_connection(self.socket_path)
         marked = False
+        self.open.add(writer)
 
         async def forward() -> None:
             nonlocal marked
             while data := await reader.read(65_536):
                 marked = marked or (self.marker is not None and self.marker in data)
+                if marked and self.before:
+                    self.broken += 1
+                    writer.transport.abort()
+                    break
                 upstream_writer.write(data)
                 await upstream_writer.drain()
             upstream_writer.close()
@@ -149,6 +167,7 @@ class Gate:
             writer.close()
 
         await asyncio.gather(forward(), back(), return_exceptions=True)
+        self.open.discard(writer)
         upstream_writer.close()
 
 

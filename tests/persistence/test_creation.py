@@ -8,15 +8,19 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as trying
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import creation, idempotency, snapshots, tasks, users
+from persistence.engine import create_engine
+from persistence.failures import UnknownOutcome, is_unreachable
 from persistence.models import Change, IdempotencyKey, Task, TaskStatus
 from persistence.reading import Statement
 from persistence.session import Session
+from persistence.settings import Settings
 from tests.conftest import Account
 from tests.persistence.conftest import Gate, Raw, terminate, url_of
 
@@ -169,12 +173,11 @@ async def with_a_broken_connection(engine: AsyncEngine) -> Session:
     return session
 
 
-async def test_a_connection_that_broke_before_writes_nothing(
-    own_engine: AsyncEngine, account: Account, raw: Raw
-) -> None:
-    assert await short_way(await with_a_broken_connection(own_engine), account, None) is None
+async def test_a_connection_that_broke_before_is_replaced(own_engine: AsyncEngine, account: Account, raw: Raw) -> None:
+    made = await short_way(await with_a_broken_connection(own_engine), account, None)
 
-    assert await raw("SELECT 1 AS one FROM tasks WHERE owner_id = :id", id=account.id) == []
+    rows = await raw("SELECT id FROM tasks WHERE owner_id = :id", id=account.id)
+    assert [row.id for row in rows] == [made.id]
 
 
 async def test_a_connection_that_broke_shows_nobody_the_row_that_had_the_id_before(
@@ -198,6 +201,96 @@ async def test_a_connection_that_breaks_after_the_write_still_gives_the_row(
     assert (made.title, broken.broken) == ("break after this", 1)
     rows = await raw("SELECT title FROM tasks WHERE owner_id = :id ORDER BY title", id=account.id)
     assert [row.title for row in rows] == ["before", "break after this"]
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("rows", [1, 3])
+async def test_where_the_database_stays_away_nobody_says_that_nothing_was_written(
+    gate: tuple[Gate, AsyncEngine], account: Account, raw: Raw, keyed: bool, before: bool, rows: int
+) -> None:
+    broken, engine = gate
+    await short_way(Session(engine), account, None, title="before")
+    broken.marker, broken.before, broken.stays_away = b"break at this", before, True
+    keys = [key_of(account) if keyed else None for _ in range(rows)]
+    calls = [
+        functools.partial(short_way, account=account, key=key, title=f"break at this {n}") for n, key in enumerate(keys)
+    ]
+    results = await asyncio.gather(*(call(Session(engine)) for call in calls), return_exceptions=True)
+
+    assert [type(result) for result in results] == [UnknownOutcome] * rows
+    assert broken.broken >= 1
+    found = await raw("SELECT title FROM tasks WHERE owner_id = :id AND title LIKE 'break%'", id=account.id)
+    assert len(found) == (0 if before else rows)
+
+
+async def test_where_the_database_was_away_before_it_is_certain_that_nothing_was_written(account: Account) -> None:
+    engine = create_engine(Settings(database_url="postgresql://ada@127.0.0.1:1/tasks"))
+
+    with pytest.raises(OSError) as caught:
+        await short_way(Session(engine), account, None)
+
+    assert is_unreachable(caught.value)
+
+
+@pytest.mark.parametrize("before", [False, True])
+async def test_rows_whose_connection_breaks_are_each_written_once(
+    gate: tuple[Gate, AsyncEngine], account: Account, raw: Raw, before: bool
+) -> None:
+    broken, engine = gate
+    await short_way(Session(engine), account, None, title="before")
+    broken.marker, broken.before = b"break at this 0", before
+    calls = [
+        functools.partial(short_way, account=account, key=key_of(account), title=f"break at this {n}") for n in range(5)
+    ]
+    calls += [functools.partial(short_way, account=account, key=None, title=f"and this {n}") for n in range(5)]
+
+    async def mend() -> None:
+        async with asyncio.timeout(10):
+            while not broken.broken:  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(0)
+        broken.marker = None
+
+    *made, _ = await asyncio.gather(*(call(Session(engine)) for call in calls), mend())
+
+    assert broken.broken == 1
+    rows = await raw("SELECT id, title FROM tasks WHERE owner_id = :id AND title <> 'before'", id=account.id)
+    assert sorted(row.title for row in rows) == sorted(
+        [f"break at this {n}" for n in range(5)] + [f"and this {n}" for n in range(5)]
+    )
+    assert {row.id for row in rows} == {task.id for task in made}
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+async def test_a_run_that_the_server_is_still_at_is_waited_for(
+    gate: tuple[Gate, AsyncEngine], account: Account, raw: Raw, keyed: bool
+) -> None:
+    """The connection is gone, and the statement not yet at its end: a second one must not write the row as well."""
+    broken, engine = gate
+    lock = int(uuid.uuid4()) % 2**31
+    await raw(
+        "CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF NEW.title LIKE 'slow%' AND pg_try_advisory_xact_lock(" + str(lock) + ") THEN PERFORM pg_sleep(1); END IF; "
+        "RETURN NEW; END $$"
+    )
+    await raw("CREATE TRIGGER hold_up AFTER INSERT ON tasks FOR EACH ROW EXECUTE FUNCTION hold_up()")
+    try:
+        writing = asyncio.create_task(
+            short_way(Session(engine), account, key_of(account) if keyed else None, title="slow")
+        )
+        async with asyncio.timeout(10):
+            while not await raw(  # noqa: ASYNC110  # no event tells
+                "SELECT 1 AS one FROM pg_locks WHERE locktype = 'advisory' AND objid = :n", n=lock
+            ):
+                await asyncio.sleep(0.01)
+        broken.cut()
+        made = await writing
+    finally:
+        await raw("DROP TRIGGER hold_up ON tasks")
+        await raw("DROP FUNCTION hold_up()")
+
+    rows = await raw("SELECT id FROM tasks WHERE owner_id = :id", id=account.id)
+    assert [row.id for row in rows] == [made.id]
 
 
 # -- rows that share a statement ----------------------------------------------------------------------
@@ -330,7 +423,7 @@ async def test_a_row_that_breaks_a_rule_of_the_database_takes_nobody_along(
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=40)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@trying(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     rows=st.lists(
         st.fixed_dictionaries(

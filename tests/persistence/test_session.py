@@ -18,11 +18,11 @@ from sqlalchemy.types import DateTime, Integer, Uuid
 from persistence import tasks, users
 from persistence.engine import create_engine, ping
 from persistence.errors import Conflict, DomainError
-from persistence.failures import is_unreachable
+from persistence.failures import UnknownOutcome, is_unreachable, sqlstate
 from persistence.models import Change, Task, TaskPriority, TaskStatus, User
 from persistence.readers import readers_of
 from persistence.reading import Statement, by_ids
-from persistence.session import Session, UnknownOutcome, sqlstate
+from persistence.session import Session
 from persistence.settings import Settings
 from tests.conftest import QUICK_HASH, Account
 from tests.execution.serving import until
@@ -498,6 +498,27 @@ async def test_a_connection_that_breaks_during_commit_leaves_an_unknown_outcome(
     assert [row.title for row in found] == ["maybe"]
     await session.close()
     assert checked_out(engine) == 0
+
+
+async def test_a_connection_that_is_lost_before_commit_runs_the_transaction_again(
+    own_engine: AsyncEngine, account: Account
+) -> None:
+    """The driver knows: what was never sent has no unknown outcome."""
+    runs = []
+
+    async def work(session: Session) -> None:
+        runs.append((await session.execute(text("SELECT pg_backend_pid()"))).scalar_one())
+        session.add(Task(owner_id=account.id, title="once"))
+        await session.flush()
+        if len(runs) == 1:
+            await terminate(url_of(own_engine), runs[0])
+            await asyncio.sleep(0.05)  # the news reaches the driver
+
+    session = Session(own_engine)
+    await session.transact(work)
+
+    assert len(set(runs)) == 2
+    assert [row.title for row in await session.fetch(TITLES, {"owner": account.id})] == ["once"]
 
 
 async def some_user(engine: AsyncEngine) -> UUID:
