@@ -7,6 +7,7 @@ Page sizes and @skip/@include are taken from the variables of the request. The p
     Costs -> Plan (kept in `Operation.memo`) -> points for the variables of one request
 
 Fields that are merged in the answer are counted once. Type conditions are added up, which is never too little.
+Introspection counts twice the objects of the schema that it shows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ from graphql import (
 
 from graph.execution.documents import Operation
 from graph.execution.errors import RequestError
+from graph.execution.introspection import WEIGHT, is_meta, objects
 
 COST_LIMIT_EXCEEDED = "COST_LIMIT_EXCEEDED"
 PAGE_ARGUMENTS = ("first", "last")
@@ -265,6 +267,10 @@ class _Planner:
         hint = _hint(definition)
         kind: Any = get_named_type(definition.type)
         conditions = [] if any(under == ALWAYS for _, under in group.fields) else [under for _, under in group.fields]
+        if is_meta(definition):
+            nodes = [node for node, _ in group.fields]
+            found = objects(self.schema, nodes, self.operation.fragments, self.costs.limit // WEIGHT)
+            return Node(name, WEIGHT, found, 0, conditions, Plan(()))
         if not is_composite_type(kind):
             if hint is None:
                 return None
@@ -282,8 +288,6 @@ class _Planner:
         places = [(kind, node.selection_set, under) for node, under in group.fields if node.selection_set]
         connection = paged and not listed
         below = self._plan(places, self._page(group) if connection else None)
-        if name.startswith("__"):
-            below = Plan(())  # introspection reads no objects
         return Node(name, weight, size, int(connection), conditions, below)
 
     def _size(self, group: _Group, hint: Cost | None, *, listed: bool) -> int | Size:

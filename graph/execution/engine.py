@@ -25,6 +25,7 @@ from graph.execution.errors import (
     without_frames,
 )
 from graph.execution.executor import CompiledExecutor, PlainExecutor
+from graph.execution.introspection import Answers, mend_is_one_of
 from graph.execution.variables import coerced
 
 
@@ -62,6 +63,8 @@ class Engine:
         self._schema = schema._schema  # Strawberry keeps the graphql-core schema in this attribute only
         self._classify, self._report = classify, report
         self._facts = Facts(self._schema, native=compiled)
+        self._answers = Answers()
+        mend_is_one_of(self._schema)
 
     def execute(
         self, operation: Operation, variables: Mapping[str, Any] | None, context: Any, root: Any = None
@@ -70,10 +73,24 @@ class Engine:
 
         `context.operation` is set to the operation when the context takes attributes. Only cancellation is raised.
         """
+        if self._answers.of_all(operation):
+            return self._introspected(operation, context, root)
         values = self._coerced(operation, variables)
         if isinstance(values, list):
             return self._refused(values)
         return self._run(self._executor(operation, values, context, root))
+
+    async def _introspected(self, operation: Operation, context: Any, root: Any) -> Result:
+        """The answer to introspection, which is the same for everybody."""
+        data = self._answers.get(operation)
+        if data is not None:
+            return Result(data)
+        values = self._coerced(operation, None)
+        assert not isinstance(values, list)  # there are no variables
+        result = await self._run(self._executor(operation, values, context, root))
+        if not result.errors:
+            self._answers.keep(operation, result.data)
+        return result
 
     async def subscribe(
         self,

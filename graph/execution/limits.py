@@ -46,7 +46,8 @@ class Limits:
 
     All but `characters`, `tokens` and `operations` are per operation and count what fragments bring in, as often as
     they are spread; duplicates count. Below `__schema` and `__type` the field `ofType`, which only unwraps a type, adds
-    nothing to the depth, so that the introspection query of common tools has a depth of 6.
+    nothing to the depth, so that the introspection query of common tools has a depth of 6. `introspection_aliases` are
+    those of `__schema` and `__type` and of the fields below them: tools need none, and each doubles a large answer.
     """
 
     characters: int = 200_000
@@ -55,6 +56,7 @@ class Limits:
     depth: int = 12
     root_fields: int = 20
     aliases: int = 30
+    introspection_aliases: int = 4
     directives: int = 50
     selections: int = 3_000
     overlaps: int = 3_000
@@ -101,7 +103,7 @@ def check(document: DocumentNode, limits: Limits) -> None:
     if len(operations) > limits.operations:
         raise _exceeded("operations", limits.operations, len(operations), operations[limits.operations])
     for node, counts in counted(operations, fragments):
-        for name in ("root_fields", "depth", "aliases", "directives", "selections"):
+        for name in ("root_fields", "depth", "aliases", "introspection_aliases", "directives", "selections"):
             allowed, actual = getattr(limits, name), getattr(counts, name)
             if actual > allowed:
                 raise _exceeded(name, allowed, actual, node)
@@ -123,6 +125,7 @@ class Counts:
     root_fields: int = 0
     depth: int = 0
     aliases: int = 0
+    introspection_aliases: int = 0
     directives: int = 0
     selections: int = 0
     introspection: FieldNode | None = None
@@ -134,6 +137,8 @@ class Counts:
             self.root_fields = min(COUNT_CAP, self.root_fields + other.root_fields)
         self.depth = max(self.depth, depth + other.depth)
         self.aliases = min(COUNT_CAP, self.aliases + other.aliases)
+        aliases = self.introspection_aliases + other.introspection_aliases
+        self.introspection_aliases = min(COUNT_CAP, aliases)
         self.directives = min(COUNT_CAP, self.directives + other.directives)
         self.selections = min(COUNT_CAP, self.selections + other.selections)
         self.introspection = self.introspection or other.introspection
@@ -223,6 +228,7 @@ def _own(definition: OperationDefinitionNode | FragmentDefinitionNode) -> Counts
                 inside = meta
                 if name in ("__schema", "__type"):
                     inside, counts.introspection = True, counts.introspection or node
+                counts.introspection_aliases += inside and node.alias is not None
                 below = depth if meta and name == "ofType" else depth + 1
                 counts.depth = max(counts.depth, below)
                 if node.selection_set:
@@ -241,16 +247,20 @@ LABELS = {
     "depth": "The operation is {} fields deep",
     "root_fields": "The operation has {} root fields",
     "aliases": "The operation has {} aliases",
+    "introspection_aliases": "The operation has {} aliases of and below __schema and __type",
     "directives": "The operation has {} directives",
     "selections": "The operation has {} selections, fragments included",
     "overlaps": "The operation has {} pairs of fields with the same name in the same place",
 }
 
+# Where the name that clients see is another.
+NAMES = {"root_fields": "rootFields", "introspection_aliases": "introspectionAliases"}
+
 
 def _exceeded(limit: str, allowed: int, actual: int, node: Any = None) -> RequestError:
     number = f"more than {actual - 1}" if actual >= COUNT_CAP else str(actual)
     message = f"{LABELS[limit].format(number)}; at most {allowed} are allowed"
-    name = {"root_fields": "rootFields"}.get(limit, limit)
+    name = NAMES.get(limit, limit)
     error = limit_exceeded(name, allowed, actual, message, node)
     error.status = 400
     return error

@@ -148,6 +148,34 @@ def test_introspection_is_counted() -> None:
     assert (found["limit"], found["actual"]) == ("depth", 8)
 
 
+MANY_TYPES = " ".join(f"a{n}: types {{ name }}" for n in range(5))
+ALIASES_OF_INTROSPECTION = [
+    f"{{ __schema {{ {MANY_TYPES} }} }}",
+    f"{{ hello __schema {{ ...F }} }} fragment F on __Schema {{ {MANY_TYPES} }}",
+    f"{{ ...F }} fragment F on Query {{ __schema {{ {MANY_TYPES} }} }}",
+    "{ __schema { types { a: fields { b: type { c: fields { d: args { e: type { name } } } } } } } }",
+    "{ __schema { ...A ...B } } fragment A on __Schema { a: types { b: name } c: types { d: name } }"
+    " fragment B on __Schema { e: types { ...C } } fragment C on __Type { name }",
+    "{ __schema { types { ...A fields { type { ...A } } } } } fragment A on __Type { a: name b: kind c: description }",
+    " ".join(["{", *(f'a{n}: __type(name: "Query") {{ name }}' for n in range(5)), "}"]),
+    "{ a: __schema { ... { b: types { ... on __Type { c: name d: kind e: description } } } } }",
+]
+
+
+@pytest.mark.parametrize("query", ALIASES_OF_INTROSPECTION)
+def test_more_than_a_few_aliases_of_introspection_are_refused(query: str) -> None:
+    found = refusal(query, Limits())
+
+    assert found is not None
+    assert (found["code"], found["limit"], found["allowed"]) == ("LIMIT_EXCEEDED", "introspectionAliases", 4)
+
+
+def test_aliases_that_only_look_like_introspection_are_no_introspection() -> None:
+    aliases = " ".join(f"__a{n}: hello" for n in range(5))
+
+    assert refusal(f"{{ {aliases} }}", Limits()) is None
+
+
 @pytest.mark.parametrize(
     "query", ["{ __schema { types { name } } }", '{ ...F } fragment F on Query { a: __type(name: "A") { name } }']
 )

@@ -31,7 +31,6 @@ def cost(query: str, **variables: Any) -> int:
     ("query", "points"),
     [
         ("{ __typename }", 1),
-        ("{ __schema { types { name fields { name } } } }", 1),
         ("{ viewer { id tasks { totalCount } } }", 2),
         # As in the README: the viewer and a page of the usual size.
         ("{ viewer { name tasks(orderBy: [{field: DUE_AT}]) { nodes { title status overdue } } } }", 21),
