@@ -42,6 +42,7 @@ HOUSEKEEPING_SECONDS = 30.0
 """How often it is written down which tokens were used."""
 FORGET_EVERY = 60
 """Every so many rounds of housekeeping what is too old is deleted."""
+API_PATHS = ("/graphql", "/graphql/")
 GC_THRESHOLD = 50_000
 """Objects made before the collector looks at the young ones: an answer of 1,000 rows must not start it ten times."""
 
@@ -79,14 +80,18 @@ class Application(Starlette):
     whose name was rebound to this address could sign in from a visitor's browser (DNS rebinding).
     """
 
-    def __init__(self, endpoint: GraphQLEndpoint, *, private: bool, **kwargs: Any) -> None:
+    def __init__(self, endpoint: GraphQLEndpoint, *, private: bool, root_path: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.endpoint, self.private = endpoint, private
+        self.root_path = f"/{root_path.strip('/')}" if root_path.strip("/") else ""
+        self._paths = {root + path for root in ("", self.root_path) for path in API_PATHS}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.root_path and scope["type"] != "lifespan":
+            scope["root_path"] = self.root_path  # Starlette takes it off the path where it is there
         if self.private and scope["type"] != "lifespan" and not is_under_a_loopback_name(HTTPConnection(scope)):
             await self._misdirected(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"] == "/graphql":
+        elif scope["type"] == "http" and scope["path"] in self._paths:
             await self.endpoint.http(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
@@ -124,10 +129,11 @@ def create_app(settings: Settings, demo_accounts: Sequence[DemoAccount] = ()) ->
     return Application(
         endpoint,
         private=settings.demo and is_loopback(settings.host),
+        root_path=settings.root_path,
         routes=[
-            Route("/graphql", endpoint, methods=None),
-            WebSocketRoute("/graphql", endpoint),
-            Route("/", lambda request: RedirectResponse(f"{request.scope.get('root_path', '')}/graphql")),
+            *(Route(path, endpoint, methods=None) for path in API_PATHS),
+            *(WebSocketRoute(path, endpoint) for path in API_PATHS),
+            Route("/", lambda request: RedirectResponse("graphql")),  # relative: a proxy may have taken off a path
             *static_routes(),
             *Health(services.engine).routes(),
             *metrics.routes(),

@@ -14,6 +14,8 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from graph.execution.media import accepts_gzip
+
 STATIC = Path(__file__).parent / "static"
 
 # 'unsafe-inline' for styles: the Monaco editor writes its colours and positions into style elements and attributes.
@@ -70,11 +72,11 @@ def graphiql(request: Request, *, demo_accounts: Sequence[DemoAccount] = (), exp
     """
     if not is_under_a_loopback_name(request):
         demo_accounts = ()
-    here = request.scope.get("root_path", "")
     configuration: dict[str, Any] = {"explain": True} if explain else {}
     if demo_accounts:
         configuration["accounts"] = [asdict(account) for account in demo_accounts]
-    page = _template().replace('"./', f'"{_attribute(here)}/static/graphiql/')
+    # Relative, so that it also works below the path that a proxy gives it.
+    page = _template().replace('"./', '"../static/graphiql/' if request.url.path.endswith("/") else '"static/graphiql/')
     page = page.replace(CONFIGURATION, CONFIGURATION.replace("{}", _data_block(configuration)))
     return HTMLResponse(
         page,
@@ -118,7 +120,7 @@ async def _file(request: Request) -> Response:
     compress = path.suffix not in COMPRESSED_ALREADY
     if compress:
         headers["Vary"] = "Accept-Encoding"
-    compress = compress and "gzip" in request.headers.get("Accept-Encoding", "")
+    compress = compress and accepts_gzip(request.headers.get("Accept-Encoding", "").encode("latin-1"))
     if compress:
         headers["Content-Encoding"] = "gzip"
     # In a thread: the first request for a file reads and compresses it (up to 0.1 s for the editor).
@@ -154,7 +156,3 @@ def _template() -> str:
 def _data_block(value: object) -> str:
     """JSON that cannot end the script element or open a comment inside it (HTML, section 4.12.1.3)."""
     return json.dumps(value).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -57,6 +57,7 @@ class Settings:
     port: int = setting(8000, "port to listen on", at_least=0)
     workers: int = setting(1, "server processes", at_least=1)
     environment: str = setting("development", "affects suggestions and logs", choices=("development", "production"))
+    root_path: str = setting("", "the path below which a proxy that leaves it in the URL offers this server, as /tasks")
     allowed_origins: str = setting("", "comma-separated origins of other sites that may use the API, or *")
     shutdown_timeout: float = setting(10.0, "seconds that requests in flight have at shutdown", at_least=0)
     log_format: str = setting("auto", "auto: console on a terminal, else JSON", choices=("auto", "console", "json"))

@@ -12,6 +12,7 @@ Follows the first edition (September 2026) of the GraphQL over HTTP specificatio
 """
 
 import asyncio
+import re
 import zlib
 from collections.abc import Mapping
 from secrets import token_hex
@@ -42,10 +43,12 @@ CONTENT_TYPES = {
 }
 VARY = (b"vary", b"Accept, Accept-Encoding")
 VARY_ORIGIN = (b"vary", b"Accept, Accept-Encoding, Origin")
+VARY_PREFLIGHT = (b"vary", b"Origin, Access-Control-Request-Headers")
 NO_STORE = (b"cache-control", b"no-store")
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 PREFLIGHT_SECONDS = 7200
+HEADER_NAMES = re.compile(rb"[\w!#$%&'*+.^`|~, \t-]{1,4096}")
 EXPOSED = b"retry-after, x-request-id"
 REQUEST_ID_CHARACTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:")
 REQUEST_ID_LENGTH = 128
@@ -288,11 +291,20 @@ class GraphQLEndpoint:
 
     async def _options(self, scope: Scope, head: Head, send: Send) -> None:
         """Answer OPTIONS, of which the preflight of a browser is one (Fetch, section "CORS-preflight request")."""
-        headers = [(b"allow", ALLOW.encode()), VARY_ORIGIN]
+        headers = [(b"allow", ALLOW.encode()), VARY_PREFLIGHT]
         if head.origin is not None and (cors := self._cors(head.origin)):
             headers += cors
             headers.append((b"access-control-allow-methods", ALLOW.encode()))
-            headers.append((b"access-control-allow-headers", b"authorization, content-type, x-request-id"))
+            headers.append((b"access-control-allow-headers", _asked_headers(scope)))
             headers.append((b"access-control-max-age", b"%d" % PREFLIGHT_SECONDS))
         await send({"type": "http.response.start", "status": 204, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
+
+
+def _asked_headers(scope: Scope) -> bytes:
+    """The headers that a page of an allowed site wants to send: all that it asks for.
+
+    Clients have headers of their own (tracing, the name of the app), of which none means anything here.
+    """
+    asked = b", ".join(value for name, value in scope["headers"] if name == b"access-control-request-headers")
+    return asked if HEADER_NAMES.fullmatch(asked) else b"authorization, content-type, x-request-id"

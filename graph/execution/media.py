@@ -65,7 +65,7 @@ def preferred(header: bytes | None, page: bool = False) -> str | None:
     The highest quality wins, then the order in the header. A wildcard stands for `application/json`, since nobody who
     asks for "anything" said that they know the newer type and the status codes that come with it.
     """
-    if header is None or header == b"*/*":
+    if header is None or header == b"*/*" or not header.strip():  # an empty one asks for nothing in particular
         return JSON
     if len(header) > REMEMBERED_LENGTH:
         return _preferred.__wrapped__(header, page)

@@ -4,6 +4,7 @@ Everything here is strict: a request that can be read in two ways is refused wit
 no JSON is answered 400, JSON of another shape 422, except that a body that is no object at all is answered 400 too.
 """
 
+import codecs
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,7 @@ def bad_request(message: str, status: int = 400, **headers: str) -> RequestError
 
 def from_json(body: bytes) -> Parameters:
     """The parameters of a POST body. Raises RequestError."""
-    value = load_json(body, "The request body")
+    value = load_json(body.removeprefix(codecs.BOM_UTF8), "The request body")  # RFC 8259, section 8.1, allows to
     if type(value) is dict:
         return from_mapping(value)
     if isinstance(value, list):

@@ -333,6 +333,46 @@ async def test_pages_of_allowed_origins_may_read_answers() -> None:
             assert ("access-control-allow-methods" in preflight.headers) == allowed
 
 
+async def test_pages_of_allowed_origins_may_send_every_header_they_ask_for() -> None:
+    application = Application(allowed_origins=frozenset({"https://app.example"}))
+    asked = "apollo-require-preflight,authorization,content-type,x-my-trace"
+    async with application.client() as client:
+        allowed, foreign = [
+            await client.options(
+                "/graphql",
+                headers={
+                    "origin": origin,
+                    "access-control-request-method": "POST",
+                    "access-control-request-headers": asked,
+                },
+            )
+            for origin in ("https://app.example", "https://evil.example")
+        ]
+
+    assert allowed.headers["access-control-allow-headers"] == asked
+    assert "Access-Control-Request-Headers" in allowed.headers["vary"]
+    assert "access-control-allow-headers" not in foreign.headers
+
+
+@pytest.mark.parametrize("accept", ["", " "])
+async def test_an_empty_accept_is_as_none(accept: str) -> None:
+    async with Application().client() as client:
+        response = await client.post("/graphql", json={"query": "{ hello }"}, headers={"accept": accept})
+
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith(f"{OLD};")
+
+
+async def test_a_body_may_begin_with_a_byte_order_mark() -> None:
+    async with Application().client() as client:
+        body = b"\xef\xbb\xbf" + b'{"query": "{ hello }"}'
+        response = await client.post("/graphql", content=body, headers={"content-type": OLD})
+        twice = await client.post("/graphql", content=b"\xef\xbb\xbf" + body, headers={"content-type": OLD})
+
+    assert response.json()["data"]["hello"]
+    assert twice.status_code == 400
+
+
 async def test_a_body_over_the_limit_is_413() -> None:
     application = Application(max_body=1000)
 

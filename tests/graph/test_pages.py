@@ -29,7 +29,8 @@ SETTINGS = Settings(database_url="postgresql://nobody@127.0.0.1:1/nothing", envi
 
 plain = create_app(SETTINGS)
 demo = create_app(SETTINGS, [ADA, EVIL])
-prefixed = Starlette(routes=[Mount("/tasks", demo)])
+prefixed = Starlette(routes=[Mount("/tasks", demo)])  # as behind a proxy that takes the prefix off
+below = create_app(dataclasses.replace(SETTINGS, root_path="/tasks"))  # as behind one that does not
 
 
 def client(app: Starlette) -> httpx.AsyncClient:
@@ -153,14 +154,41 @@ def test_a_token_does_not_show_in_the_representation_of_an_account() -> None:
     assert ADA.token not in repr(ADA)
 
 
-@pytest.mark.parametrize(("server", "prefix"), [(demo, ""), (prefixed, "/tasks")])
-async def test_every_file_the_page_names_is_here(server: Starlette, prefix: str) -> None:
+@pytest.mark.parametrize("path", ["/graphql", "/graphql/"])
+@pytest.mark.parametrize(("server", "prefix"), [(demo, ""), (prefixed, "/tasks"), (below, "/tasks"), (below, "")])
+async def test_every_file_the_page_names_is_here(server: Starlette, prefix: str, path: str) -> None:
     async with client(server) as http:
-        page = Elements((await http.get(f"{prefix}/graphql")).text)
+        response = await http.get(prefix + path)
+        page = Elements(response.text)
         assert len(page.addresses()) >= 3
         for address in page.addresses():
-            assert address.startswith(f"{prefix}/static/graphiql/")
-            assert (await http.get(address)).status_code == 200
+            url = response.url.join(address)
+            assert url.path.startswith(f"{prefix}/static/graphiql/")
+            assert (await http.get(url)).status_code == 200
+
+
+@pytest.mark.parametrize(("server", "prefix"), [(demo, ""), (prefixed, "/tasks"), (below, "/tasks"), (below, "")])
+async def test_the_root_leads_to_the_page(server: Starlette, prefix: str) -> None:
+    async with client(server) as http:
+        response = await http.get(f"{prefix}/", follow_redirects=True)
+
+    assert response.url.path == f"{prefix}/graphql"
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/graphql", "/graphql/", "/tasks/graphql", "/tasks/graphql/"])
+async def test_the_api_answers_with_and_without_a_slash_and_the_path_of_the_proxy(path: str) -> None:
+    async with client(below) as http:
+        response = await http.post(path, json={"query": "{ __typename }"}, headers={"Accept": "*/*"})
+
+    assert response.json()["data"] == {"__typename": "Query"}
+
+
+async def test_who_refuses_gzip_gets_a_file_as_it_is() -> None:
+    async with client(plain) as http:
+        icon = await http.get("/static/graphiql/favicon.svg", headers={"Accept-Encoding": "gzip;q=0, br"})
+
+    assert "Content-Encoding" not in icon.headers
 
 
 async def test_the_only_scripts_are_files() -> None:
