@@ -240,7 +240,7 @@ async def verified(context: Context, email: str, password: str) -> UUID:
         (throttle.ADDRESS, throttle.subject("address", context.address)),
         (throttle.ACCOUNT, throttle.subject("account", email)),
     ]
-    async with guess(context, guessed, "SIGN_IN_THROTTLED", "Too many attempts to sign in") as settle:
+    async with guess(context, guessed, "Too many attempts to sign in", code="SIGN_IN_THROTTLED") as settle:
         account = await users.credentials(context.session, email) if storable(email) else None
         stored = account.password_hash if account else None
         right = await context.services.passwords.verify(password, stored)
@@ -253,7 +253,7 @@ async def verified(context: Context, email: str, password: str) -> UUID:
 
 @asynccontextmanager
 async def guess(
-    context: Context, guessed: throttle.Guessed, code: str, message: str
+    context: Context, guessed: throttle.Guessed, message: str, *, code: str
 ) -> AsyncIterator[Callable[[bool], Awaitable[None]]]:
     """The time in which a guess is looked at. It ends with the call of what is yielded, with whether it was right.
 
@@ -288,7 +288,7 @@ def wrong_credentials() -> Invalid:
 async def confirm_password(context: Context, viewer: Viewer, password: str, field: str) -> None:
     """Make sure that it is the viewer and not just the viewer's token. Slowed down like signing in."""
     guessed = [(throttle.ACCOUNT, throttle.subject("viewer", str(viewer.id)))]
-    async with guess(context, guessed, "PASSWORD_THROTTLED", "Too many attempts") as settle:
+    async with guess(context, guessed, "Too many attempts", code="PASSWORD_THROTTLED") as settle:
         row = await users.password_hash(context.session, viewer.id)
         right = await context.services.passwords.verify(password, row)
         await settle(right)
