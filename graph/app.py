@@ -27,6 +27,7 @@ from graph.execution.host import OperationRecord
 from graph.execution.http import GraphQLEndpoint, HttpOptions
 from graph.execution.limits import Limits, limit_rule, token_check
 from graph.execution.persisted import PersistedDocuments, load_manifest
+from graph.forwarding import sign_of_a_proxy
 from graph.health import Health
 from graph.metrics import Metrics
 from graph.pages import DemoAccount, graphiql, is_under_a_loopback_name, static_routes
@@ -76,34 +77,45 @@ class TaskstoreHost:
 class Application(Starlette):
     """The routes; requests to the API itself take a short cut past the middleware and the routing.
 
-    With `private`, only names of this very machine are answered. Demo accounts have known passwords: a foreign site
-    whose name was rebound to this address could sign in from a visitor's browser (DNS rebinding).
+    Demo accounts have known passwords and their tokens are in a page. With `demo`, nobody is answered through a proxy:
+    it would let others in while the server sees its own address. With `private`, only names of this very machine are
+    answered: a foreign site whose name was rebound to this address could sign in from a visitor's browser.
     """
 
-    def __init__(self, endpoint: GraphQLEndpoint, *, private: bool, root_path: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self, endpoint: GraphQLEndpoint, *, demo: bool, private: bool, root_path: str = "", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.endpoint, self.private = endpoint, private
+        self.endpoint, self.demo, self.private = endpoint, demo, private
         self.root_path = f"/{root_path.strip('/')}" if root_path.strip("/") else ""
         self._paths = {root + path for root in ("", self.root_path) for path in API_PATHS}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.root_path and scope["type"] != "lifespan":
             scope["root_path"] = self.root_path  # Starlette takes it off the path where it is there
-        if self.private and scope["type"] != "lifespan" and not is_under_a_loopback_name(HTTPConnection(scope)):
-            await self._misdirected(scope, receive, send)
+        if self.demo and scope["type"] != "lifespan" and (problem := self._problem(scope)) is not None:
+            await misdirected(problem, scope, receive, send)
         elif scope["type"] == "http" and scope["path"] in self._paths:
             await self.endpoint.http(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
-    @staticmethod
-    async def _misdirected(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        message = "With demo accounts this server answers under names of this machine only, such as localhost."
-        answer = {"errors": [{"message": message, "extensions": {"code": "MISDIRECTED"}}]}
-        await JSONResponse(answer, 421)(scope, receive, send)
+    def _problem(self, scope: Scope) -> str | None:
+        """Why a request is not answered while there are demo accounts."""
+        if sign := sign_of_a_proxy(scope):
+            return f"With demo accounts this server answers nobody through a proxy, and this request has {sign}."
+        if self.private and not is_under_a_loopback_name(HTTPConnection(scope)):
+            return "With demo accounts this server answers under names of this machine only, such as localhost."
+        return None
+
+
+async def misdirected(message: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse a request or the handshake of a WebSocket (RFC 9110, section 15.5.20)."""
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    answer = {"errors": [{"message": message, "extensions": {"code": "MISDIRECTED"}}]}
+    await JSONResponse(answer, 421, {"Cache-Control": "no-store"})(scope, receive, send)
 
 
 def create_app(settings: Settings, demo_accounts: Sequence[DemoAccount] = ()) -> Starlette:
@@ -128,7 +140,8 @@ def create_app(settings: Settings, demo_accounts: Sequence[DemoAccount] = ()) ->
 
     return Application(
         endpoint,
-        private=settings.demo and is_loopback(settings.host),
+        demo=settings.demo,
+        private=is_loopback(settings.host),
         root_path=settings.root_path,
         routes=[
             *(Route(path, endpoint, methods=None) for path in API_PATHS),
