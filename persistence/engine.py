@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from persistence.driver import Driver
 from persistence.failures import FAILURES, is_unreachable
 from persistence.pool import FairPool
 from persistence.settings import Settings, SettingsError
@@ -100,6 +101,7 @@ def create_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:
     assert settings.database_url is not None, "the embedded server's URL is set when it has started"
     url, arguments = connect_url(settings.database_url)
     arguments.setdefault("timeout", settings.connect_timeout)
+    arguments["connection_class"] = Driver
     # `persistence.reading` has moments written as text. Poolers understand this parameter (PgBouncer documentation,
     # "track_extra_parameters"); most others they refuse.
     arguments["server_settings"] = {"datestyle": "ISO", **arguments.get("server_settings", {})}
@@ -159,6 +161,14 @@ def test_idle_connections(engine: AsyncEngine, after: float) -> None:
             engine.dialect.do_ping(dbapi_connection)
         except Exception as error:
             raise DisconnectionError from error  # the pool connects anew
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def refuse_open_transaction(dbapi_connection: Any, record: Any, proxy: Any) -> None:
+        # Somebody was cancelled while it began, and SQLAlchemy does not know of it: what is written next would be
+        # part of it, and lost with it.
+        driver = dbapi_connection.driver_connection
+        if driver.is_in_transaction() or driver._top_xact is not None:
+            raise DisconnectionError("a transaction was left open")
 
 
 async def ping(engine: AsyncEngine) -> None:

@@ -49,6 +49,11 @@ def is_unreachable(error: BaseException) -> bool:
     return isinstance(cause, UNREACHABLE)
 
 
+def is_outdated(error: BaseException) -> bool:
+    """Whether the schema changed under a prepared statement; prepared anew, it will do."""
+    return isinstance(of_driver(error), asyncpg.InvalidCachedStatementError)
+
+
 def is_undone(error: BaseException) -> bool:
     """Whether an error that means that the database is away says as well that the statement was not carried out.
 

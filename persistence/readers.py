@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from asyncpg import DeadlockDetectedError
 from sqlalchemy import PoolProxiedConnection, exc
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
@@ -72,10 +73,14 @@ class Readers:
         return len(self._idle)
 
     async def read(self, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
-        """The rows of one reading statement. A connection that broke since its last use is replaced once."""
+        """The rows of one reading statement.
+
+        A connection that broke since its last use is replaced once, and a deadlock with a migration is none of the
+        client's business.
+        """
         try:
             return await self.once(statement, arguments)
-        except ConnectionBroke:
+        except (ConnectionBroke, DeadlockDetectedError):
             return await self.once(statement, arguments)
 
     async def once(self, statement: Statement[Row], arguments: list[Any]) -> list[Row]:

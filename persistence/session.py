@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session as SyncSession
 
 from persistence.constraints import violated
-from persistence.failures import FAILURES, UnknownOutcome, is_undone, is_unreachable, sqlstate
+from persistence.failures import FAILURES, UnknownOutcome, is_outdated, is_undone, is_unreachable, sqlstate
 from persistence.pool import goes_on
 from persistence.readers import Asked, Kind, Readers, readers_of
 from persistence.reading import Row, Statement
@@ -25,6 +25,8 @@ ORM_ATTRIBUTES = frozenset({"_proxied", "sync_session", "_async_bind", "_async_b
 
 ATTEMPTS = 4
 """How often a transaction is tried that lost to a concurrent one."""
+OUTDATED = 10
+"""How often it is tried that meets prepared statements which the last steps of a migration have outdated."""
 RETRIABLE = {"40001", "40P01"}
 """SQLSTATE of serialization_failure and deadlock_detected (PostgreSQL documentation, appendix A)."""
 
@@ -108,7 +110,9 @@ class Session(AsyncSession):
             self._fetches += 1
             if self.in_transaction():
                 await self.flush()
-                proxy = await (await self.connection()).get_raw_connection()
+                proxy: Any = await (await self.connection()).get_raw_connection()
+                if proxy.dbapi_connection._transaction is None:  # SQLAlchemy begins with its own first statement
+                    await proxy.dbapi_connection._start_transaction()
                 driver: Any = proxy.driver_connection
                 rows: list[Row] = await driver.fetch(statement.sql, *arguments, record_class=statement.record)
             else:
@@ -150,15 +154,22 @@ class Session(AsyncSession):
     async def transact(self, work: Callable[["Session"], Awaitable[T]]) -> T:
         """Run `work` in one transaction, committed when this returns; on any error nothing of it remains.
 
-        A transaction that lost to a concurrent one, or whose connection broke before COMMIT, is tried
-        again as a whole, so `work` starts from what it reads itself. Raises `UnknownOutcome` when the
-        connection broke during COMMIT, and whatever `work` raises.
+        A transaction that lost to a concurrent one, whose connection broke before COMMIT, or whose prepared
+        statements a migration has outdated, is tried again as a whole, so `work` starts from what it reads
+        itself. Raises `UnknownOutcome` when the connection broke during COMMIT, and whatever `work` raises.
         """
         self._readers.make_room()
-        for attempt in range(1, ATTEMPTS + 1):
+        outdated = attempt = 0
+        while attempt < ATTEMPTS:
+            attempt += 1
             try:
                 return await self._attempt(work)
             except Exception as error:
+                if is_outdated(error) and outdated < OUTDATED:
+                    outdated, attempt = outdated + 1, attempt - 1
+                    dialect: Any = self._engine.dialect
+                    dialect._invalidate_schema_cache()  # of every connection, before its next statement
+                    continue
                 lost = sqlstate(error) in RETRIABLE
                 broken = is_unreachable(error) and attempt == 1
                 if attempt == ATTEMPTS or not (lost or broken):

@@ -2,7 +2,9 @@
 
 import asyncio
 import dataclasses
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -135,6 +137,39 @@ async def test_a_read_that_comes_first_in_a_transaction_is_part_of_it(own_engine
     first, second, connections = await session.transact(work)
 
     assert (first == second, connections) == (True, 1)
+
+
+async def test_a_lock_that_is_taken_by_a_read_is_held_until_the_end_of_its_transaction(own_engine: AsyncEngine) -> None:
+    key: Any = literal_column(str(uuid4().int % 2**31))
+    lock: Statement[Any] = Statement(select(func.pg_advisory_xact_lock(key).label("locked")))
+    free: Statement[Any] = Statement(select(func.pg_try_advisory_xact_lock(key).label("free")))
+
+    async def work(session: Session) -> bool:
+        await session.fetch(lock, {})
+        [row] = await Session(own_engine).fetch(free, {})
+        return bool(row.free)
+
+    assert await Session(own_engine).transact(work) is False
+    [row] = await Session(own_engine).fetch(free, {})
+    assert row.free is True
+
+
+async def test_a_transaction_that_somebody_left_open_swallows_nobody_elses_write(
+    settings: Settings, account: Account, raw: Raw
+) -> None:
+    engine = create_engine(dataclasses.replace(settings, pool_size=1, pool_overflow=0))
+    for leave in ("BEGIN", "BEGIN; SELECT 1/0"):
+        proxy: Any = await engine.raw_connection()
+        with suppress(asyncpg.DivisionByZeroError):
+            await proxy.driver_connection.execute(leave)
+        proxy.close()
+
+        [row] = await Session(engine).fetch(ECHO, {"n": 1})
+        await Session(engine).transact(partial(tasks.create, viewer=account.viewer, title=leave))
+
+        assert row.n == 1
+    await engine.dispose()
+    assert await titles(raw, account.id) == ["BEGIN", "BEGIN; SELECT 1/0"]
 
 
 async def test_concurrent_reads_in_a_transaction_take_turns(session: Session, account: Account) -> None:
