@@ -1,6 +1,7 @@
 """Addresses: which of them only this machine can reach, whose word is believed, and what counts as one client."""
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -94,3 +95,32 @@ class Proxies:
             if peer not in self:
                 break
         return client_of(peer)
+
+
+# Names that nobody can point elsewhere: the addresses of the loopback network, and those of RFC 6761, section 6.3.
+LOOPBACK_NAME = re.compile(r"127(\.\d{1,3}){3}|([a-z0-9_-]+\.)*localhost|\[::1\]")
+ORIGIN = re.compile(r"https?://([^/@]+)")
+
+
+class OwnNames:
+    """The names under which a server with demo accounts is asked: those of its own machine, and further ones."""
+
+    def __init__(self, further: str = "") -> None:
+        """`further` is a comma-separated list, such as `host.docker.internal, 10.0.2.2`."""
+        self._further = frozenset(filter(None, (name.strip().lower() for name in further.split(","))))
+
+    def __contains__(self, authority: object) -> bool:
+        """Whether a Host header, or the same part of a URL, with a port or without, has one of the names."""
+        if not isinstance(authority, str):
+            return False
+        name, colon, port = authority.lower().rpartition(":")
+        if not colon or port.endswith("]"):
+            name = authority.lower()
+        elif not (port.isascii() and port.isdecimal()):
+            return False
+        return name in self._further or LOOPBACK_NAME.fullmatch(name) is not None
+
+    def page(self, origin: str) -> bool:
+        """Whether an Origin header is that of a page under one of the names, on any port."""
+        match = ORIGIN.fullmatch(origin)
+        return match is not None and match[1] in self

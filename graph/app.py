@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import HTTPConnection, Request
+from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from graph import logs
-from graph.addresses import is_loopback
+from graph.addresses import OwnNames, is_loopback
 from graph.budgets import SharedBudget
 from graph.context import Context, Services
 from graph.errors import classify
@@ -30,14 +31,14 @@ from graph.execution.persisted import PersistedDocuments, load_manifest
 from graph.forwarding import sign_of_a_proxy
 from graph.health import Health
 from graph.metrics import Metrics
-from graph.pages import DemoAccount, graphiql, is_under_a_loopback_name, static_routes
+from graph.pages import DemoAccount, graphiql, static_routes
 from graph.schema import schema
 from persistence import budgets, idempotency, throttle, tokens
 from persistence import settings as configuration
 from persistence.engine import DatabaseUnreachable, create_engine, ping, redacted
 from persistence.passwords import Passwords
 from persistence.session import Session
-from persistence.settings import Settings
+from persistence.settings import Settings, variable
 
 HOUSEKEEPING_SECONDS = 30.0
 """How often it is written down which tokens were used."""
@@ -70,20 +71,22 @@ class TaskstoreHost:
         return {"count": context.session.statements, "rows": context.session.rows}
 
     def page(self, request: Request) -> Response | None:
-        explain = self.services.settings.environment == "development"
-        return graphiql(request, demo_accounts=self.demo_accounts, explain=explain)
+        settings = self.services.settings
+        # A foreign site whose name was rebound to this address must not read the tokens.
+        accounts = self.demo_accounts if asked_name(request.scope) in OwnNames(settings.demo_hosts) else ()
+        return graphiql(request, demo_accounts=accounts, explain=settings.environment == "development")
 
 
 class Application(Starlette):
     """The routes; requests to the API itself take a short cut past the middleware and the routing.
 
     Demo accounts have known passwords and their tokens are in a page. With `demo`, nobody is answered through a proxy:
-    it would let others in while the server sees its own address. With `private`, only names of this very machine are
-    answered: a foreign site whose name was rebound to this address could sign in from a visitor's browser.
+    it would let others in while the server sees its own address. With `private`, only its own names are answered: a
+    foreign site whose name was rebound to this address could sign in from a visitor's browser.
     """
 
     def __init__(
-        self, endpoint: GraphQLEndpoint, *, demo: bool, private: bool, root_path: str = "", **kwargs: Any
+        self, endpoint: GraphQLEndpoint, *, demo: bool, private: OwnNames | None, root_path: str = "", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.endpoint, self.demo, self.private = endpoint, demo, private
@@ -104,9 +107,22 @@ class Application(Starlette):
         """Why a request is not answered while there are demo accounts."""
         if sign := sign_of_a_proxy(scope):
             return f"With demo accounts this server answers nobody through a proxy, and this request has {sign}."
-        if self.private and not is_under_a_loopback_name(HTTPConnection(scope)):
-            return "With demo accounts this server answers under names of this machine only, such as localhost."
+        if self.private is not None and asked_name(scope) not in self.private:
+            return (
+                "With demo accounts this server answers under names of this machine only, such as localhost; "
+                f"{variable('demo_hosts')} lets in others."
+            )
         return None
+
+
+def asked_name(scope: Scope) -> str | None:
+    """The Host header as it came, if there is just one.
+
+    Starlette's URL has the server's own address in place of one that it cannot read, and browsers do ask for names such
+    as "a{b.example".
+    """
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    return hosts[0].decode("latin-1") if len(hosts) == 1 else None
 
 
 async def misdirected(message: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,8 +130,16 @@ async def misdirected(message: str, scope: Scope, receive: Receive, send: Send) 
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008})
         return
+    # Any page may read why it is refused, for which its browser has to be let past the preflight.
+    headers = {"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"}
+    given = Headers(scope=scope)
+    if scope["type"] == "http" and scope["method"] == "OPTIONS" and "Access-Control-Request-Method" in given:
+        headers["Access-Control-Allow-Methods"] = "GET, POST"
+        headers["Access-Control-Allow-Headers"] = given.get("Access-Control-Request-Headers", "")
+        await Response(status_code=204, headers=headers)(scope, receive, send)
+        return
     answer = {"errors": [{"message": message, "extensions": {"code": "MISDIRECTED"}}]}
-    await JSONResponse(answer, 421, {"Cache-Control": "no-store"})(scope, receive, send)
+    await JSONResponse(answer, 421, headers)(scope, receive, send)
 
 
 def create_app(settings: Settings, demo_accounts: Sequence[DemoAccount] = ()) -> Starlette:
@@ -141,7 +165,7 @@ def create_app(settings: Settings, demo_accounts: Sequence[DemoAccount] = ()) ->
     return Application(
         endpoint,
         demo=settings.demo,
-        private=is_loopback(settings.host),
+        private=OwnNames(settings.demo_hosts) if is_loopback(settings.host) else None,
         root_path=settings.root_path,
         routes=[
             *(Route(path, endpoint, methods=None) for path in API_PATHS),
@@ -191,6 +215,7 @@ def create_endpoint(settings: Settings, host: TaskstoreHost) -> GraphQLEndpoint:
         max_body=settings.max_body,
         timeout=settings.operation_timeout,
         allowed_origins=frozenset(filter(None, map(str.strip, settings.allowed_origins.split(",")))),
+        further_origins=OwnNames(settings.demo_hosts).page if settings.demo and is_loopback(settings.host) else None,
         report_cost=settings.report_cost,
         explain_statements=settings.environment == "development",
         costs=Costs(schema._schema, limit=settings.max_cost),

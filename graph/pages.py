@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -49,7 +49,6 @@ MEDIA_TYPES = {
 }
 COMPRESSED_ALREADY = {".png", ".woff2"}
 HASHED = re.compile(r"/assets/[^/]+-[\w-]{8}\.\w+$")
-LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 CONFIGURATION = '<script id="configuration" type="application/json">{}</script>'
 
 
@@ -66,12 +65,8 @@ class DemoAccount:
 def graphiql(request: Request, *, demo_accounts: Sequence[DemoAccount] = (), explain: bool = False) -> Response:
     """GraphiQL, talking to the address it is served from; with `explain`, its button for what an operation takes.
 
-    `demo_accounts` fill its "Act as" menu; without any there is a form to sign in, and nothing secret in the page. A
-    foreign site whose name was rebound to this address must not read their tokens, so they are only there under a name
-    that nobody else can have.
+    `demo_accounts` fill its "Act as" menu; without any there is a form to sign in, and nothing secret in the page.
     """
-    if not is_under_a_loopback_name(request):
-        demo_accounts = ()
     configuration: dict[str, Any] = {"explain": True} if explain else {}
     if demo_accounts:
         configuration["accounts"] = [asdict(account) for account in demo_accounts]
@@ -90,16 +85,6 @@ def graphiql(request: Request, *, demo_accounts: Sequence[DemoAccount] = (), exp
             "X-Content-Type-Options": "nosniff",
         },
     )
-
-
-def is_under_a_loopback_name(request: HTTPConnection) -> bool:
-    """Whether the browser was asked for an address of its own machine.
-
-    The Host header as it came: `request.url` has the server's own address in place of one that it cannot read, and
-    browsers do ask for names such as "a{b.example".
-    """
-    hosts = request.headers.getlist("Host")
-    return len(hosts) == 1 and LOOPBACK.fullmatch(hosts[0]) is not None
 
 
 def static_routes() -> list[Route]:

@@ -69,6 +69,7 @@ class Settings:
     session_days: float = setting(30.0, "days until a session token expires", at_least=0.001)
     password_hashers: int = setting(2, "password hashes computed at once", at_least=1)
     demo: bool = setting(False, "demo accounts with known passwords, and `act as` in GraphiQL")
+    demo_hosts: str = setting("", "comma-separated further host names under which a server with demo accounts answers")
     token_cache_seconds: float = setting(5.0, "seconds a checked token stays checked", at_least=0)
     trusted_proxies: str = setting("", "comma-separated addresses and networks whose X-Forwarded-For is believed")
 

@@ -3,7 +3,7 @@
 The endpoint knows GraphQL and HTTP; who is asking, on which session, and where the log goes is the application's part.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -83,6 +83,8 @@ class HttpOptions:
     """For one operation, or one event of a subscription."""
     allowed_origins: frozenset[str] = frozenset()
     """Other sites whose pages may use the API, as `https://example.org`, or `*` for all."""
+    further_origins: Callable[[str], bool] | None = None
+    """Tells of an origin that is not among them whether its pages may all the same."""
     gzip_minimum: int | None = 1_000
     """Answers of this size and larger are compressed for clients that take it; None: never."""
     costs: Costs | None = None
@@ -106,4 +108,11 @@ class HttpOptions:
 
     def origin_allowed(self, origin: str) -> bool:
         """Whether pages of this other site may use the API."""
-        return origin in self.allowed_origins or "*" in self.allowed_origins
+        if origin in self.allowed_origins or "*" in self.allowed_origins:
+            return True
+        return self.further_origins is not None and self.further_origins(origin)
+
+    @property
+    def any_origin_allowed(self) -> bool:
+        """Whether answers depend on the origin at all."""
+        return bool(self.allowed_origins) or self.further_origins is not None

@@ -235,7 +235,7 @@ class GraphQLEndpoint:
         body = self.engine.encode(result)
         record.status, record.bytes = status, len(body)
         headers = [CONTENT_TYPES[media or JSON], (b"x-request-id", record.request_id.encode()), NO_SNIFFING]
-        headers.append(VARY if not self.options.allowed_origins else VARY_ORIGIN)
+        headers.append(VARY_ORIGIN if self.options.any_origin_allowed else VARY)
         if scope["method"] != "POST" or status != 200:
             headers.append(NO_STORE)
         if extra:

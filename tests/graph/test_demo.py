@@ -156,3 +156,71 @@ async def test_without_demo_accounts_proxies_are_answered(settings: Settings) ->
         answer = await client.get("/livez", headers={"X-Forwarded-For": "192.0.2.7"})
 
     assert answer.status_code == 200
+
+
+PAGES = [
+    "http://localhost:5173",
+    "http://127.0.0.1:3000",
+    "http://[::1]:8080",
+    "https://app.localhost",
+    "http://127.9.9.9",
+]
+FOREIGN = [
+    "http://evil.example",
+    "http://localhost.evil.example",
+    "http://evil.example:80@localhost",
+    "null",
+    "file://",
+]
+
+
+@pytest.mark.parametrize(("origin", "allowed"), [(o, True) for o in PAGES] + [(o, False) for o in FOREIGN])
+async def test_pages_of_this_machine_may_use_a_demo(settings: Settings, origin: str, allowed: bool) -> None:
+    async with demo(settings) as client:
+        answer = await client.post("/graphql", json={"query": "{ __typename }"}, headers={"Origin": origin})
+        preflight = await client.options(
+            "/graphql", headers={"Origin": origin, "Access-Control-Request-Method": "POST"}
+        )
+
+    for response in (answer, preflight):
+        assert response.headers.get("Access-Control-Allow-Origin") == (origin if allowed else None)
+        assert "Origin" in response.headers["Vary"]
+
+
+async def test_pages_of_this_machine_need_permission_where_there_is_no_demo(settings: Settings) -> None:
+    app = create_app(replace(settings, demo=False))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+        answer = await client.post("/graphql", json={"query": "{ __typename }"}, headers={"Origin": PAGES[0]})
+
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+async def test_a_setting_names_further_hosts_of_a_demo(settings: Settings) -> None:
+    query = {"query": "{ __typename }"}
+    async with demo(settings) as client:
+        refused = await client.post("/graphql", json=query, headers={"Host": "host.docker.internal:8000"})
+    async with demo(replace(settings, demo_hosts="10.0.2.2, Host.Docker.Internal")) as client:
+        statuses = {
+            host: (await client.post("/graphql", json=query, headers={"Host": host})).status_code
+            for host in ("host.docker.internal:8000", "10.0.2.2", "10.0.2.3", "a.host.docker.internal")
+        }
+
+    assert refused.status_code == 421
+    assert "TASKSTORE_DEMO_HOSTS" in refusal(refused)
+    assert list(statuses.values()) == [200, 200, 421, 421]
+
+
+async def test_a_page_may_read_why_it_is_refused(settings: Settings) -> None:
+    asked = {"Host": "host.docker.internal", "Origin": "http://localhost:5173"}
+    async with demo(settings) as client:
+        preflight = await client.options(
+            "/graphql",
+            headers=asked
+            | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"},
+        )
+        answer = await client.post("/graphql", json={"query": "{ __typename }"}, headers=asked)
+
+    assert preflight.status_code == 204
+    assert preflight.headers["Access-Control-Allow-Headers"] == "authorization,content-type"
+    assert answer.status_code == 421
+    assert answer.headers["Access-Control-Allow-Origin"] == preflight.headers["Access-Control-Allow-Origin"] == "*"

@@ -117,7 +117,21 @@ async def test_a_page_with_tokens_is_not_stored() -> None:
     assert response.headers["Cache-Control"] == "no-store"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8000", "localhost", "localhost:8000", "[::1]", "[::1]:8000"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.0.0.1:8000",
+        "127.1.2.3:8000",
+        "localhost",
+        "localhost:8000",
+        "LOCALHOST:1",
+        "tasks.localhost",
+        "a.b.localhost:8000",
+        "[::1]",
+        "[::1]:8000",
+    ],
+)
 async def test_the_page_holds_the_demo_accounts_under_a_name_of_this_machine(host: str) -> None:
     async with client(demo) as http:
         page = Elements((await http.get("/graphql", headers={"Host": host})).text)
