@@ -35,17 +35,17 @@ from sqlalchemy.types import TypeEngine
 
 from persistence.changes import OWNER, defaults, initial, plain
 from persistence.failures import ConnectionBroke, NothingDone, UnknownOutcome, is_unreachable
-from persistence.idempotency import Key
+from persistence.idempotency import ENTITY, Key
 from persistence.ids import new_id
 from persistence.models import Action, Base, Change, IdempotencyKey
 from persistence.readers import Readers
 from persistence.reading import Statement, by_ids, written
 from persistence.session import Session
-from persistence.snapshots import ENTITY
 
 BY_DATABASE = frozenset({"created_at", "updated_at"})
 """Columns whose default is the time of the transaction."""
 OF_KEY = ("scope_id", "key_hash", "input_hash")
+OF_ANSWER = ("entity_id", "owner_id", "answer")
 KEY = (IdempotencyKey.scope_id, IdempotencyKey.key_hash)
 
 ATTEMPTS = 3
@@ -302,8 +302,9 @@ def _kept(model: type[Base], part: str, given: Any, stored: Any) -> Any:
     for c in _public(model):
         members += [_text(c.name), stored[c.name]]
     answer = func.jsonb_build_object(_text(part), func.jsonb_build_object(*members))
-    entries = select(*(given[f"kept_{name}"] for name in OF_KEY), answer)
-    return insert(_table(IdempotencyKey)).from_select([*OF_KEY, "answer"], entries, include_defaults=False)
+    shown = given["id"], given[OWNER[model].key], answer
+    entries = select(*(given[f"kept_{name}"] for name in OF_KEY), *shown)
+    return insert(_table(IdempotencyKey)).from_select([*OF_KEY, *OF_ANSWER], entries, include_defaults=False)
 
 
 def _written(created: Any, columns: frozenset[str]) -> Any:

@@ -5,22 +5,27 @@ A client that got no answer sends the same key again: it gets the first answer, 
 
 import hashlib
 import hmac
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Table, Text, bindparam, cast, delete, func, null, or_, select, update
+from sqlalchemy import ColumnElement, Table, bindparam, delete, func, null, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from persistence.changes import OWNER
 from persistence.errors import KeyReused
-from persistence.models import IdempotencyKey, Role, User
+from persistence.models import IdempotencyKey, Token, TokenKind
 from persistence.validation import Checked, storable
 
 KEPT_FOR = timedelta(hours=24)
 KEY_MIN, KEY_MAX = 8, 255
+ENTITY = "__entity__"
+"""The member of a row in an answer that says which entity it is (`persistence.snapshots`)."""
+BATCH = 2_000
+"""How many answers are deleted in one transaction: some 20 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +70,26 @@ OF_KEY = (TABLE.c.scope_id == bindparam("of_scope"), TABLE.c.key_hash == bindpar
 FRESH = insert(TABLE)
 CLAIM = FRESH.on_conflict_do_update(
     index_elements=["scope_id", "key_hash"],
-    set_={"input_hash": FRESH.excluded.input_hash, "answer": None, "created_at": func.now()},
+    set_={
+        "input_hash": FRESH.excluded.input_hash,
+        "answer": None,
+        "entity_id": None,
+        "owner_id": None,
+        "created_at": func.now(),
+    },
     where=TABLE.c.created_at < func.now() - KEPT_FOR,
 ).returning(TABLE.c.key_hash)
 KEPT = select(TABLE.c.input_hash, TABLE.c.answer).where(*OF_KEY, TABLE.c.created_at >= func.now() - KEPT_FOR)
-KEEP = update(TABLE).where(*OF_KEY).values(answer=bindparam("given", type_=TABLE.c.answer.type))
+KEEP = (
+    update(TABLE)
+    .where(*OF_KEY)
+    .values(
+        answer=bindparam("given", type_=TABLE.c.answer.type),
+        entity_id=bindparam("shown", type_=TABLE.c.entity_id.type),
+        owner_id=bindparam("owner", type_=TABLE.c.owner_id.type),
+    )
+)
+OWNERS = {model.__entity__: owner.key for model, owner in OWNER.items()}
 
 
 async def claim(session: AsyncSession, key: Key) -> dict[str, Any] | None:
@@ -84,7 +104,7 @@ async def claim(session: AsyncSession, key: Key) -> dict[str, Any] | None:
 
 
 async def kept(session: AsyncSession, key: Key) -> dict[str, Any] | None:
-    """The answer that the key has had before, empty where its content was purged; None: it had none.
+    """The answer that the key has had before, empty where its content was taken out; None: it had none.
 
     Raises `KeyReused` when the input differs.
     """
@@ -99,28 +119,64 @@ async def kept(session: AsyncSession, key: Key) -> dict[str, Any] | None:
 
 async def keep(session: AsyncSession, key: Key, answer: Mapping[str, Any]) -> None:
     """Keep the answer of the transaction that claimed the key."""
-    await session.execute(KEEP, {**_of(key), "given": answer})
+    entity_id, owner_id = shown(answer)
+    await session.execute(KEEP, {**_of(key), "given": answer, "shown": entity_id, "owner": owner_id})
 
 
-async def forget_old(session: AsyncSession) -> None:
-    """Delete the answers whose time is over."""
-    await session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < func.now() - KEPT_FOR))
+def shown(answer: Mapping[str, Any]) -> tuple[UUID | None, UUID | None]:
+    """The entity that an answer shows and who owns it, so that it can be found; none where it shows only an id.
 
-
-async def forget_answers_of(session: AsyncSession, scope_id: UUID) -> None:
-    """Delete the answers a user got, for the user's end."""
-    await session.execute(delete(IdempotencyKey).where(IdempotencyKey.scope_id == scope_id))
-
-
-async def forget_answers_with(session: AsyncSession, scope_ids: Collection[UUID], entity_id: UUID) -> None:
-    """Empty the answers that show an entity or what it owns, for its end: those of some scopes and of all admins.
-
-    The keys stay: a late retry must not make it again.
+    It may show the owner beside it: of a session, which shows its user and its token, the token is the entity.
     """
-    shown = func.strpos(cast(IdempotencyKey.answer, Text), str(entity_id)) > 0
-    admins = select(User.id).where(User.role == Role.ADMIN)
-    scopes = or_(IdempotencyKey.scope_id.in_(scope_ids), IdempotencyKey.scope_id.in_(admins))
-    await session.execute(update(IdempotencyKey).where(scopes, shown).values(answer=null()))
+    entity_id = owner_id = None
+    for part in answer.values():
+        if isinstance(part, Mapping) and ENTITY in part:
+            id, owner = UUID(part["id"]), UUID(part[OWNERS[part[ENTITY]]])
+            assert owner_id in (None, owner), "an answer shows what is one user's"
+            owner_id = owner
+            entity_id = id if entity_id is None or id != owner else entity_id
+    return entity_id, owner_id
+
+
+async def forget_old(session: AsyncSession, after: datetime | None = None) -> datetime | None:
+    """Delete a batch of the answers whose time is over, the oldest first, and say after which moment to go on.
+
+    None: that was all, but for those that somebody has locked. Each batch begins where the one before has ended: what
+    was deleted stays in the index until the next VACUUM, and would be looked at again every time.
+    """
+    over = [IdempotencyKey.created_at < func.now() - KEPT_FOR]
+    if after is not None:
+        over.append(IdempotencyKey.created_at >= after)
+    key = IdempotencyKey.scope_id, IdempotencyKey.key_hash
+    batch = select(*key).where(*over).order_by(IdempotencyKey.created_at).limit(BATCH).with_for_update(skip_locked=True)
+    gone = delete(IdempotencyKey).where(tuple_(*key).in_(batch)).returning(IdempotencyKey.created_at).cte("gone")
+    count, last = (await session.execute(select(func.count(), func.max(gone.c.created_at)))).one()
+    return last if count == BATCH else None
+
+
+async def forget_answers_of(session: AsyncSession, user_id: UUID) -> None:
+    """Delete the answers a user got, and empty those of others that show what the user owns, for the user's end."""
+    await session.execute(delete(IdempotencyKey).where(IdempotencyKey.scope_id == user_id))
+    of_others = IdempotencyKey.owner_id != IdempotencyKey.scope_id
+    await _empty(session, IdempotencyKey.owner_id == user_id, of_others)
+
+
+async def forget_answers_with(session: AsyncSession, entity_id: UUID, owner_id: UUID) -> None:
+    """Empty the answers that show an entity, whoever got them, for its end."""
+    await _empty(session, IdempotencyKey.entity_id == entity_id, IdempotencyKey.owner_id == owner_id)
+
+
+async def forget_sessions_of(session: AsyncSession, user_id: UUID) -> None:
+    """Empty the answers that opened a user's sessions: a new password ends what was signed in with the old one."""
+    sessions = select(Token.id).where(Token.user_id == user_id, Token.kind == TokenKind.SESSION)
+    await _empty(session, IdempotencyKey.entity_id.in_(sessions), IdempotencyKey.owner_id == user_id)
+
+
+async def _empty(session: AsyncSession, *which: ColumnElement[bool]) -> None:
+    """Take the content out of answers. The keys stay: a late retry must not do it again."""
+    await session.execute(
+        update(IdempotencyKey).where(*which, IdempotencyKey.answer.is_not(None)).values(answer=null())
+    )
 
 
 def _of(key: Key) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from sqlalchemy import inspect
 
 from persistence import idempotency
 from persistence.changes import plain
+from persistence.idempotency import ENTITY
 from persistence.models import Base, Task, Token, User
 
 ENTITIES: dict[str, type[Base]] = {model.__entity__: model for model in (User, Token, Task)}
-ENTITY = "__entity__"
 
 
 def snapshot(value: Any, key: str, purpose: str) -> Any:

@@ -187,7 +187,7 @@ async def purge(session: Session, viewer: Viewer, id: UUID, if_version: int | No
     await session.delete(task)
     await session.flush()
     await changes.forget(session, task)
-    await idempotency.forget_answers_with(session, {task.owner_id, viewer.id}, task.id)
+    await idempotency.forget_answers_with(session, task.id, task.owner_id)
     return task.id
 
 

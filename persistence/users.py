@@ -157,5 +157,4 @@ async def delete(session: Session, viewer: Viewer, id: UUID, *, if_version: int 
     await changes.purge_owned(session, user.id, viewer.id)
     await session.flush()
     await idempotency.forget_answers_of(session, user.id)
-    await idempotency.forget_answers_with(session, {viewer.id, idempotency.anonymous(user.email)}, user.id)
     return user.id

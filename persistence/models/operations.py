@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Double, Index, LargeBinary, func
+from sqlalchemy import Double, Index, LargeBinary, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.models.base import Base
@@ -14,7 +14,12 @@ class IdempotencyKey(Base):
     """The answer to a mutation, so that a retry gets it again. Written in the mutation's own transaction."""
 
     __tablename__ = "idempotency_keys"
-    __table_args__ = (Index(None, "created_at"),)
+    __table_args__ = (
+        Index(None, "created_at"),
+        Index(None, "entity_id"),
+        # Most show what is their keeper's own: those are found by the keeper.
+        Index(None, "owner_id", postgresql_where=text("owner_id <> scope_id")),
+    )
 
     scope_id: Mapped[UUID] = mapped_column(primary_key=True)
     """Whose key it is: the viewer, or what stands for an anonymous client."""
@@ -22,6 +27,10 @@ class IdempotencyKey(Base):
     """The client's key as a SHA-256: with the key itself a secret in the answer could be read."""
     input_hash: Mapped[bytes] = mapped_column(LargeBinary)
     answer: Mapped[dict[str, Any] | None]
+    entity_id: Mapped[UUID | None]
+    """What the answer shows, by which it is found when that comes to its end; of a session it is the token."""
+    owner_id: Mapped[UUID | None]
+    """Whose data that is."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
