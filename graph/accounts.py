@@ -154,12 +154,12 @@ class AccountMutation:
         secret = tokens.new_secret()
 
         async def work(session: Session) -> dict[str, Any]:
-            user = await session.get(UserRow, account)
-            if user is None:  # deleted since the password was verified
+            user = await users.opened_by(session, account.id, account.password_hash)
+            if user is None:  # deleted since the password was verified, or it is another password
                 raise wrong_credentials()
             return {"user": user, "token": await open_session(session, context, user, secret), "secret": secret}
 
-        payload = await context.write(SignInPayload, input, work, scope_id=account)
+        payload = await context.write(SignInPayload, input, work, scope_id=account.id)
         return signed_in(context, payload)
 
     @mutation("Sign out: the token of this request is refused from now on.")
@@ -167,13 +167,10 @@ class AccountMutation:
         viewer, input = info.context.writer(), input or SignOutInput(idempotency_key=None)
         rules_of(input).done()
 
-        async def work(session: Session) -> dict[str, TokenRow]:
+        async def work(session: Session, viewer: Viewer) -> dict[str, TokenRow]:
             return {"token": await tokens.revoke(session, viewer, viewer.token_id)}
 
-        payload = await info.context.write(SignOutPayload, input, work)
-        info.context.services.forget_viewer(token_id=viewer.token_id)
-        info.context.viewer = None  # also for what comes after it in this operation
-        return payload
+        return await info.context.govern(SignOutPayload, input, work, token_id=viewer.token_id)
 
     @mutation("Change the own account.")
     async def update_viewer(self, info: Info, input: UpdateViewerInput) -> UpdateViewerPayload:
@@ -193,31 +190,29 @@ class AccountMutation:
         rules.done()
         if kept := await context.kept(ChangePasswordPayload, input):
             return kept  # the current password is the new one by now
-        await confirm_password(context, viewer, input.current_password, "currentPassword")
+        confirmed = await confirm_password(context, viewer, input.current_password, "currentPassword")
         password_hash = await context.services.passwords.hash(input.new_password)
 
-        async def work(session: Session) -> dict[str, UserRow]:
+        async def work(session: Session, viewer: Viewer) -> dict[str, UserRow]:
+            await still_confirmed(session, viewer, confirmed, "currentPassword")
             values = {"password_hash": password_hash}
             user = await users.update(session, viewer, viewer.id, values, if_version=if_version(input))
             await tokens.revoke_sessions(session, viewer.id, but=viewer.token_id)
             return {"user": user}
 
-        payload = await context.write(ChangePasswordPayload, input, work)
-        context.services.forget_viewer(user_id=viewer.id)
-        return payload
+        return await context.govern(ChangePasswordPayload, input, work, user_id=viewer.id)
 
     @mutation("Delete the own account and all that it owns, for good.")
     async def delete_viewer(self, info: Info, input: DeleteViewerInput) -> DeleteViewerPayload:
         context, viewer = info.context, info.context.writer()
         rules_of(input).done()
-        await confirm_password(context, viewer, input.password, "password")
+        confirmed = await confirm_password(context, viewer, input.password, "password")
 
-        async def work(session: Session) -> dict[str, UUID]:
+        async def work(session: Session, viewer: Viewer) -> dict[str, UUID]:
+            await still_confirmed(session, viewer, confirmed, "password")
             return {"id": await users.delete(session, viewer, viewer.id, if_version=if_version(input))}
 
-        payload = await context.write(DeleteViewerPayload, input, work)
-        context.services.forget_viewer(user_id=viewer.id)
-        return payload
+        return await context.govern(DeleteViewerPayload, input, work, user_id=viewer.id)
 
 
 async def allow_sign_up(context: Context) -> None:
@@ -230,8 +225,8 @@ async def allow_sign_up(context: Context) -> None:
         raise LimitReached(message, code="SIGN_UP_THROTTLED", retry_after=wait)
 
 
-async def verified(context: Context, email: str, password: str) -> UUID:
-    """The id of the account that the password opens.
+async def verified(context: Context, email: str, password: str) -> Any:
+    """The `id` of the account that the password opens, and the `password_hash` that it was verified with.
 
     An unknown address takes as long as a wrong password and gets the same answer. Raises `LimitReached` for who must
     wait, and `Invalid`.
@@ -247,8 +242,7 @@ async def verified(context: Context, email: str, password: str) -> UUID:
         await settle(right)
     if not right or account is None:
         raise wrong_credentials()
-    id: UUID = account.id
-    return id
+    return account
 
 
 @asynccontextmanager
@@ -285,15 +279,29 @@ def wrong_credentials() -> Invalid:
     return Invalid([Problem("WRONG_CREDENTIALS", "The address or the password is wrong.")])
 
 
-async def confirm_password(context: Context, viewer: Viewer, password: str, field: str) -> None:
-    """Make sure that it is the viewer and not just the viewer's token. Slowed down like signing in."""
+async def confirm_password(context: Context, viewer: Viewer, password: str, field: str) -> str | None:
+    """Make sure that it is the viewer and not just the viewer's token. Slowed down like signing in.
+
+    Returns the hash that it was verified with, for `still_confirmed`: verifying takes too long for a transaction.
+    """
     guessed = [(throttle.ACCOUNT, throttle.subject("viewer", str(viewer.id)))]
     async with guess(context, guessed, "Too many attempts", code="PASSWORD_THROTTLED") as settle:
         row = await users.password_hash(context.session, viewer.id)
         right = await context.services.passwords.verify(password, row)
         await settle(right)
     if not right:
-        raise Invalid([Problem("WRONG_PASSWORD", "The password is wrong.", (field,))])
+        raise wrong_password(field)
+    return row
+
+
+async def still_confirmed(session: Session, viewer: Viewer, confirmed: str | None, field: str) -> None:
+    """Make sure that the password that was verified is still the one, in the transaction that relies on it."""
+    if await users.password_hash(session, viewer.id) != confirmed:
+        raise wrong_password(field)
+
+
+def wrong_password(field: str) -> Invalid:
+    return Invalid([Problem("WRONG_PASSWORD", "The password is wrong.", (field,))])
 
 
 async def open_session(session: Session, context: Context, user: UserRow, secret: str) -> TokenRow:
@@ -311,8 +319,11 @@ async def open_session(session: Session, context: Context, user: UserRow, secret
 
 
 def signed_in(context: Context, payload: S) -> S:
-    """From here on the operation is the new viewer's: the payload's user may be asked for more."""
+    """From here on the operation is the new viewer's: the payload's user may be asked for more.
+
+    Its rows come from the store, in a retry too (`persistence.replays.reopened`).
+    """
     user: Any = payload.user
     token: Any = payload.token
-    context.viewer = Viewer(user.id, Role(user.role), frozenset(token.scopes), token.id)
+    context.viewer = Viewer(user.id, Role(user.role), frozenset(token.scopes), token.id, token.expires_at)
     return payload

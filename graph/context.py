@@ -1,6 +1,5 @@
 """What one operation shares: the viewer, the session, the loaders, and the way to write."""
 
-import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,8 +18,9 @@ from graph.addresses import Proxies
 from graph.errors import forbidden, unauthenticated
 from graph.execution.documents import Operation
 from graph.loaders import Loaders
-from persistence import creation, idempotency, snapshots, throttle, tokens
-from persistence.errors import NotFound
+from persistence import creation, idempotency, replays, rights, snapshots, throttle, tokens
+from persistence.changes import OWNER
+from persistence.errors import Forbidden
 from persistence.idempotency import Key
 from persistence.models import Base
 from persistence.passwords import Passwords
@@ -46,6 +46,8 @@ class Services:
     """By the hash of the header: who it is, and until when (monotonic seconds) that need not be asked again."""
     used_tokens: set[UUID] = field(default_factory=set)
     """Tokens used since that was written down last."""
+    asking: "set[Gone]" = field(default_factory=set)
+    """The checks of tokens that are under way."""
     turns: throttle.Turns = field(default_factory=throttle.Turns)
     """Whose guesses are being looked at."""
 
@@ -62,10 +64,18 @@ class Services:
         """The viewer of the secret in a header, which stays checked for some seconds."""
         key = sha256(header).digest()
         self.viewers.pop(key, None)
-        found = await tokens.authenticate(session, secret)
-        if found is None:
-            return None
-        viewer, expires_at = found
+        while True:
+            gone = Gone()
+            self.asking.add(gone)
+            try:
+                found = await tokens.authenticate(session, secret)
+            finally:
+                self.asking.remove(gone)
+            if found is None:
+                return None
+            viewer, expires_at = found
+            if viewer.id not in gone.ids and viewer.token_id not in gone.ids:
+                break  # otherwise this may be what the store said before
         seconds = self.settings.token_cache_seconds
         if expires_at is not None:
             seconds = min(seconds, (expires_at - datetime.now(UTC)).total_seconds())
@@ -76,10 +86,19 @@ class Services:
         return viewer
 
     def forget_viewer(self, *, token_id: UUID | None = None, user_id: UUID | None = None) -> None:
-        """A token was revoked, or a user changed: ask again next time."""
+        """A token was revoked, or a user changed: ask again next time, and once more where somebody is asking now."""
+        for asking in self.asking:
+            asking.ids.update({token_id, user_id})
         gone = [k for k, (viewer, _) in self.viewers.items() if token_id == viewer.token_id or user_id == viewer.id]
         for key in gone:
             del self.viewers[key]
+
+
+class Gone:
+    """The tokens and users that were forgotten while a token was being checked."""
+
+    def __init__(self) -> None:
+        self.ids: set[UUID | None] = set()
 
 
 class Context:
@@ -190,7 +209,7 @@ class Context:
         async def once(session: Session) -> tuple[Mapping[str, Any], bool]:
             earlier = await idempotency.claim(session, key)
             if earlier is not None:
-                return revived(earlier, text, name), True
+                return await self._shown_again(session, earlier, text, name, opens_session=scope_id is not None), True
             answer = await work(session)
             await session.flush()
             kept = {part: snapshots.snapshot(value, text, name) for part, value in answer.items()}
@@ -200,6 +219,44 @@ class Context:
         answer, replayed = await self.session.transact(once)
         self.loaders.clear()
         return payload(**answer, replayed=replayed)
+
+    async def govern(
+        self,
+        payload: Callable[..., P],
+        input: Any,
+        work: Callable[[Session, Viewer], Awaitable[Mapping[str, Any]]],
+        *,
+        user_id: UUID | None = None,
+        token_id: UUID | None = None,
+        as_admin: bool = False,
+    ) -> P:
+        """Write rights, passwords or tokens: of a user, of a token's user, or of the viewer.
+
+        As `write`, but `work` gets the viewer as the store has it in the transaction, and comes after everybody who
+        has taken something away from that viewer. What it takes away itself is gone for the rest of the operation.
+        """
+        asked = self.writer()
+        viewer: Viewer | None = asked
+
+        async def confirmed(session: Session) -> Mapping[str, Any]:
+            nonlocal viewer
+            self.viewer = viewer = await rights.confirm(session, asked, user_id=user_id, token_id=token_id)
+            now = self.writer()
+            if as_admin and not now.is_admin:
+                raise Forbidden("You are no longer an admin.")
+            answer = await work(session, now)
+            await session.flush()
+            viewer = await rights.present(session, now)
+            return answer
+
+        try:
+            written = await self.write(payload, input, confirmed)
+        finally:
+            self.services.forget_viewer(token_id=token_id, user_id=user_id)
+            if viewer != asked:
+                self.services.forget_viewer(user_id=asked.id)
+        self.viewer = viewer
+        return written
 
     async def create(
         self,
@@ -216,6 +273,8 @@ class Context:
         `part` is the payload's field of the row, which has these values and comes back with the given columns.
         """
         self.session.actor_id = self.viewer.id if self.viewer else None
+        if self.viewer is not None and values[OWNER[model].key] != self.viewer.id:
+            return await self.write(payload, input, work)  # which asks whether the viewer is still an admin
         _, key = self._key(payload, input, None)
         created = await creation.create(self.session, model, values, part, key, columns)
         if created is None:
@@ -238,18 +297,25 @@ class Context:
         if text is None or key is None:
             return None
         name = payload.__name__
-        earlier = await self.session.transact(functools.partial(idempotency.kept, key=key))
-        return None if earlier is None else payload(**revived(earlier, text, name), replayed=True)
+
+        async def look(session: Session) -> dict[str, Any] | None:
+            earlier = await idempotency.kept(session, key)
+            return None if earlier is None else await self._shown_again(session, earlier, text, name)
+
+        answer = await self.session.transact(look)
+        return None if answer is None else payload(**answer, replayed=True)
+
+    async def _shown_again(
+        self, session: Session, answer: Mapping[str, Any], key: str, purpose: str, *, opens_session: bool = False
+    ) -> dict[str, Any]:
+        """The parts of a kept answer. Raises `NotFound` and, when the token has ended, `RequestError`."""
+        if opens_session:
+            return await replays.reopened(session, answer, key, purpose)
+        self.viewer = await rights.present(session, self.writer())
+        return await replays.revived(session, self.writer(), answer, key, purpose)
 
 
 Info = strawberry.Info[Context, None]
-
-
-def revived(answer: Mapping[str, Any], key: str, purpose: str) -> dict[str, Any]:
-    """The fields of a kept answer. Raises `NotFound` for one that was emptied by a purge."""
-    if not answer:
-        raise NotFound("answer: what the first request wrote was purged since", path=("idempotencyKey",))
-    return {part: snapshots.revive(value, key, purpose) for part, value in answer.items()}
 
 
 def fields_of(input: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from persistence import tokens
 from persistence.models import Scope, TokenKind
 from persistence.models import Token as TokenRow
 from persistence.session import Session
+from persistence.viewer import Viewer
 
 
 @strawberry.type(description="Something to show instead of a password. Its secret is shown once and kept nowhere.")
@@ -70,7 +71,9 @@ class TokenOrder:
 class CreateTokenInput:
     name: str = given("What to call it: 1 to 200 characters.")
     scopes: list[Scope] = given("What it allows: at most what the token of this request allows.")
-    expires_at: strawberry.Maybe[datetime | None] = optional("When it expires; absent or null: never.")
+    expires_at: strawberry.Maybe[datetime | None] = optional(
+        "When it expires: at the latest when the token of this request does. Absent or null: with that one, or never."
+    )
     id: strawberry.Maybe[strawberry.ID] = optional(CLIENT_ID)
     idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
 
@@ -104,7 +107,7 @@ class TokenMutation:
         if rules.problems:
             tokens.checked(viewer, input.name, input.scopes, expires_at, rules)
 
-        async def work(session: Session) -> dict[str, TokenRow | str]:
+        async def work(session: Session, viewer: Viewer) -> dict[str, TokenRow | str]:
             token = await tokens.create(
                 session,
                 viewer,
@@ -116,17 +119,14 @@ class TokenMutation:
             )
             return {"token": token, "secret": secret}
 
-        return await info.context.write(CreateTokenPayload, input, work)
+        return await info.context.govern(CreateTokenPayload, input, work)
 
     @mutation("Revoke a token: it is refused from now on. Revoking twice is no error.")
     async def revoke_token(self, info: Info, input: RevokeTokenInput) -> RevokeTokenPayload:
-        viewer = info.context.writer()
         rules_of(input).done()
+        id = existing_id(input.id, "token")
 
-        async def work(session: Session) -> dict[str, TokenRow]:
-            return {"token": await tokens.revoke(session, viewer, existing_id(input.id, "token"))}
+        async def work(session: Session, viewer: Viewer) -> dict[str, TokenRow]:
+            return {"token": await tokens.revoke(session, viewer, id)}
 
-        payload = await info.context.write(RevokeTokenPayload, input, work)
-        if payload.token is not None:
-            info.context.services.forget_viewer(token_id=payload.token.id)  # type: ignore[arg-type]  # a row's id is a UUID
-        return payload
+        return await info.context.govern(RevokeTokenPayload, input, work, token_id=id)

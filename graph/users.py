@@ -54,6 +54,7 @@ from persistence.nodes import visible_by_id
 from persistence.pages import Listing
 from persistence.session import Session
 from persistence.validation import Checked
+from persistence.viewer import Viewer
 
 EMAIL = "The address to sign in with, such as ada@example.org; upper and lower case are the same."
 NAME = "What to call the user: 1 to 200 characters."
@@ -272,7 +273,7 @@ class UserMutation:
         rules.done()
         password_hash = await info.context.services.passwords.hash(input.password)
 
-        async def work(session: Session) -> dict[str, UserRow]:
+        async def work(session: Session, admin: Viewer) -> dict[str, UserRow]:
             user = await users.create(
                 session,
                 id=id,
@@ -282,11 +283,12 @@ class UserMutation:
             )
             return {"user": user}
 
-        return await info.context.write(CreateUserPayload, input, work)
+        return await info.context.govern(CreateUserPayload, input, work, as_admin=True)
 
     @mutation("Change somebody's account. For admins.")
     async def update_user(self, info: Info, input: UpdateUserInput) -> UpdateUserPayload:
-        admin, id = info.context.admin(), existing_id(input.id, "user")
+        info.context.admin()
+        id = existing_id(input.id, "user")
         values, rules = present(input, ("email", "name", "time_zone", "role")), rules_of(input)
         if input.password:
             rules.password(input.password.value)
@@ -294,24 +296,21 @@ class UserMutation:
         if input.password:
             values["password_hash"] = await info.context.services.passwords.hash(input.password.value)
 
-        async def work(session: Session) -> dict[str, UserRow]:
+        async def work(session: Session, admin: Viewer) -> dict[str, UserRow]:
             user = await users.update(session, admin, id, values, if_version=if_version(input))
             if "password_hash" in values:
                 await tokens.revoke_sessions(session, id)
             return {"user": user}
 
-        payload = await info.context.write(UpdateUserPayload, input, work)
-        info.context.services.forget_viewer(user_id=id)
-        return payload
+        return await info.context.govern(UpdateUserPayload, input, work, user_id=id, as_admin=True)
 
     @mutation("Delete somebody's account and all that it owns, for good. For admins.")
     async def delete_user(self, info: Info, input: DeleteUserInput) -> DeleteUserPayload:
-        admin, id = info.context.admin(), existing_id(input.id, "user")
+        info.context.admin()
+        id = existing_id(input.id, "user")
         rules_of(input).done()
 
-        async def work(session: Session) -> dict[str, UUID]:
+        async def work(session: Session, admin: Viewer) -> dict[str, UUID]:
             return {"id": await users.delete(session, admin, id, if_version=if_version(input))}
 
-        payload = await info.context.write(DeleteUserPayload, input, work)
-        info.context.services.forget_viewer(user_id=id)
-        return payload
+        return await info.context.govern(DeleteUserPayload, input, work, user_id=id, as_admin=True)

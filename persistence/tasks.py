@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import collate, func, select
 
-from persistence import changes, idempotency
+from persistence import changes, idempotency, rights
 from persistence.errors import Conflict, Forbidden, NotFound
 from persistence.filters import Filterable, Relation
 from persistence.ids import new_id
@@ -82,8 +82,11 @@ async def create(
         "due_at": due_at,
     }
     task = Task(**new(viewer, checked(values), id=id, owner_id=owner_id))
-    if task.owner_id != viewer.id and await session.get(User, task.owner_id) is None:
-        raise NotFound("user", path=("ownerId",))
+    if task.owner_id != viewer.id:
+        if not await rights.may_write(session, viewer, task.owner_id):
+            raise not_for_others()
+        if await session.get(User, task.owner_id) is None:
+            raise NotFound("user", path=("ownerId",))
     if (existing := await session.get(Task, task.id)) is not None:
         visible = existing if viewer.sees(existing.owner_id) else None
         raise Conflict("This id is taken.", code="ID_TAKEN", path=("id",), current=visible)
@@ -101,16 +104,20 @@ def new(
     """
     owner = owner_id or viewer.id
     if not viewer.sees(owner):
-        raise Forbidden("Only an admin creates tasks for somebody else.", path=("ownerId",))
+        raise not_for_others()
     completed_at = Task.completion(values.get("status", TaskStatus.TODO), now())
     return {**values, "id": id or new_id(), "owner_id": owner, "completed_at": completed_at}
+
+
+def not_for_others() -> Forbidden:
+    return Forbidden("Only an admin creates tasks for somebody else.", path=("ownerId",))
 
 
 async def for_update(session: Session, viewer: Viewer, id: UUID, if_version: int | None = None) -> Task:
     """A task the viewer may edit, locked. Raises `NotFound`, and `Conflict` when the version is another."""
     query = select(Task).where(Task.id == id).with_for_update()
     task = await session.scalar(query if viewer.is_admin else query.where(Task.owner_id == viewer.id))
-    if task is None:
+    if task is None or not await rights.may_write(session, viewer, task.owner_id):
         raise NotFound("task")
     if if_version is not None and task.version != if_version:
         raise Conflict(

@@ -10,13 +10,15 @@ from uuid import UUID
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.types import LargeBinary
 
+from persistence import idempotency
 from persistence.errors import NotFound
 from persistence.filters import Filterable
 from persistence.ids import new_id
-from persistence.models import Role, Scope, Token, TokenKind, User
+from persistence.models import Scope, Token, TokenKind, User
 from persistence.models.tokens import PREFIX_LENGTH
 from persistence.pages import Listing, Order, Sort
 from persistence.reading import Statement
+from persistence.rights import viewer_of
 from persistence.session import Session
 from persistence.validation import Checked
 from persistence.viewer import Viewer
@@ -91,7 +93,10 @@ async def create(
     expires_at: datetime | None,
     secret: str,
 ) -> Token:
-    """A personal token of the viewer, which may not reach further than the token that asks for it."""
+    """A personal token of the viewer, which may neither reach further nor last longer than the one that asks for it.
+
+    `expires_at` None: it ends with that one.
+    """
     name = checked(viewer, name, scopes, expires_at)
     return await issue(
         session,
@@ -100,7 +105,7 @@ async def create(
         name=name,
         scopes=scopes,
         secret=secret,
-        expires_at=expires_at,
+        expires_at=expires_at or viewer.expires_at,
         id=id,
     )
 
@@ -117,6 +122,9 @@ def checked(
     name = rules.name(name)
     if expires_at is not None:
         rules.future(expires_at, "expiresAt", datetime.now(UTC))
+        if viewer.expires_at is not None and expires_at > viewer.expires_at:
+            message = "Your own token ends before that; sign in for one that lasts longer."
+            rules.add("OUTLIVES_TOKEN", message, "expiresAt")
     if not scopes:
         rules.add("TOO_FEW", "A token has at least one scope.", "scopes")
     for index, scope in enumerate(scopes):
@@ -139,12 +147,16 @@ async def revoke(session: Session, viewer: Viewer, id: UUID) -> Token:
 
 
 async def revoke_sessions(session: Session, user_id: UUID, *, but: UUID | None = None) -> None:
-    """End the user's sessions, except one: somebody who knew the old password is signed out."""
+    """End the user's sessions, except one, when the password changes: who knew the old one is signed out.
+
+    No retry shows the secret of any of them again, that one's included: it was asked for with the old password.
+    """
     query = select(Token).where(
         Token.user_id == user_id, Token.kind == TokenKind.SESSION, Token.revoked_at.is_(None), Token.id != but
     )
     for token in await session.scalars(query.with_for_update()):
         token.revoked_at = datetime.now(UTC)
+    await idempotency.forget_sessions_of(session, user_id)
 
 
 _VIEWER: Statement[Any] = Statement(
@@ -156,11 +168,8 @@ _VIEWER: Statement[Any] = Statement(
 
 async def authenticate(session: Session, secret: str) -> tuple[Viewer, datetime | None] | None:
     """The viewer a secret stands for and when that ends, or None where it stands for nobody (any more)."""
-    rows: list[Any] = await session.fetch(_VIEWER, {"secret_hash": hashed(secret)})
-    if not rows or (rows[0].expires_at is not None and rows[0].expires_at <= datetime.now(UTC)):
-        return None
-    row = rows[0]
-    return Viewer(row.id, Role(row.role), frozenset(row.scopes), row.token_id), row.expires_at
+    viewer = viewer_of(await session.fetch(_VIEWER, {"secret_hash": hashed(secret)}))
+    return None if viewer is None else (viewer, viewer.expires_at)
 
 
 async def used(session: Session, ids: Collection[UUID]) -> None:

@@ -63,6 +63,12 @@ async def password_hash(session: Session, id: UUID) -> str | None:
     return rows[0].password_hash if rows else None
 
 
+async def opened_by(session: Session, id: UUID, password_hash: str) -> User | None:
+    """The user, if the password that was verified is still the one. It stays so until the transaction ends."""
+    user: User | None = await session.scalar(select(User).where(User.id == id).with_for_update(read=True))
+    return user if user is not None and user.password_hash == password_hash else None
+
+
 async def create(
     session: Session,
     *,

@@ -1,6 +1,7 @@
 """Who asks: the user behind a token, and what the token allows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from uuid import UUID
 
@@ -15,6 +16,8 @@ class Viewer:
     role: Role
     scopes: frozenset[str]
     token_id: UUID
+    expires_at: datetime | None = field(default=None, compare=False)
+    """When the token ends; None: never."""
 
     @cached_property
     def name(self) -> str:

@@ -1,0 +1,72 @@
+"""Kept answers shown again: only what their viewer may see now, and never a secret that opens nothing any more.
+
+A row is shown as it was; whether it is shown is asked of the store. Who is signed in is not kept at all.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import or_, select, true
+
+from persistence import snapshots
+from persistence.changes import OWNER
+from persistence.errors import NotFound
+from persistence.idempotency import ENTITY, shown
+from persistence.models import Action, Change, Token, User
+from persistence.session import Session
+from persistence.snapshots import ENTITIES
+from persistence.viewer import Viewer
+
+
+async def revived(
+    session: Session, viewer: Viewer, answer: Mapping[str, Any], key: str, purpose: str
+) -> dict[str, Any]:
+    """The parts of a kept answer (`snapshots.snapshot`) for the viewer as the store has it now.
+
+    Raises `NotFound` for an answer that was emptied, or that shows what is gone or not the viewer's any more.
+    """
+    secret = any("sealed" in part for part in answer.values())
+    for part in answer.values():
+        if "sealed" not in part and not await _is_visible(session, viewer, part, secret=secret):
+            raise gone()
+    if not answer:
+        raise gone()
+    return {name: snapshots.revive(part, key, purpose) for name, part in answer.items()}
+
+
+async def reopened(session: Session, answer: Mapping[str, Any], key: str, purpose: str) -> dict[str, Any]:
+    """The parts of a kept answer that opened a session: its user, its token and its secret, the rows as they are now.
+
+    Raises `NotFound` for an answer that was emptied, and for a session that has ended.
+    """
+    token_id, _ = shown(answer)
+    query = select(Token, User).join(User, User.id == Token.user_id).where(Token.id == token_id, *alive())
+    row = (await session.execute(query)).one_or_none()
+    if row is None:
+        raise gone()
+    parts = {name: snapshots.revive(part, key, purpose) for name, part in answer.items() if "sealed" in part}
+    return {"user": row.User, "token": row.Token, **parts}
+
+
+def gone() -> NotFound:
+    return NotFound("answer: what the first request wrote or saw is gone since", path=("idempotencyKey",))
+
+
+async def _is_visible(session: Session, viewer: Viewer, part: Mapping[str, Any], *, secret: bool) -> bool:
+    if ENTITY in part:
+        model = ENTITIES[part[ENTITY]]
+        id = model.__table__.c.id
+        query = select(id).where(id == UUID(part["id"]), true() if viewer.is_admin else OWNER[model] == viewer.id)
+        if secret and model is Token:
+            query = query.where(*alive())
+    else:  # the id of what was deleted for good
+        query = select(Change.id).where(Change.entity_id == UUID(part["id"]), Change.action == Action.PURGED).limit(1)
+        query = query if viewer.is_admin else query.where(Change.owner_id == viewer.id)
+    return await session.scalar(query) is not None
+
+
+def alive() -> tuple[Any, ...]:
+    """The tokens that still open something."""
+    return Token.revoked_at.is_(None), or_(Token.expires_at.is_(None), Token.expires_at > datetime.now(UTC))
