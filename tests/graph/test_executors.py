@@ -16,8 +16,8 @@ from tests.conftest import BESIDE_STOCK, Account, Answer, Api
 from tests.execution.documents import Generated, documents
 from tests.graph.operations import DOCUMENTS, done, new_task
 from tests.graph.samples import SCHEMA, fields_of, filled, operation, variables_of
-from tests.graph.test_isolation import VARYING, names_of
 from tests.graph.test_schema import TASTE
+from tests.graph.walk import VARYING, names_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick_hashes", "no_attempts"), *BESIDE_STOCK]
 
