@@ -4,21 +4,19 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import tasks, tokens, users
 from persistence.errors import Conflict
-from persistence.models import Role, Scope, Task, TaskPriority, TaskStatus, Token, TokenKind, User
+from persistence.models import Role, Scope, TaskPriority, TaskStatus, Token, TokenKind, User
 from persistence.passwords import hasher
 from persistence.session import Session
 from persistence.viewer import Viewer
 
 PASSWORD = "taskstore-demo"  # noqa: S105  # public on purpose; `./run` refuses it outside of the demo
-DEMO = UUID("0190f3a0-0000-7000-8000-000000000000")
-"""The namespace of the demo rows' ids: seeding again finds what is there."""
 TOKEN_LIFE = timedelta(days=30)
 """A server that runs for longer has to be started again for new ones."""
 TOKENS_KEPT = 5
@@ -83,7 +81,6 @@ async def seed_account(engine: AsyncEngine, email: str, name: str, role: Role, t
             assert password_hash is not None
             user = await users.create(
                 session,
-                id=uuid5(DEMO, email),
                 email=email,
                 name=name,
                 time_zone=time_zone,
@@ -111,12 +108,8 @@ async def add_tasks(session: Session, user_id: UUID, which: Sequence[DemoTask]) 
     viewer = Viewer(user_id, Role.MEMBER, frozenset(Scope), user_id)
     today = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     for title, status, priority, tags, days in which:
-        id = uuid5(user_id, title)
-        if await session.get(Task, id) is None:
-            due_at = None if days is None else today + timedelta(days=days)
-            await tasks.create(
-                session, viewer, id=id, title=title, status=status, priority=priority, tags=tags, due_at=due_at
-            )
+        due_at = None if days is None else today + timedelta(days=days)
+        await tasks.create(session, viewer, title=title, status=status, priority=priority, tags=tags, due_at=due_at)
 
 
 async def refresh_token(session: Session, user_id: UUID, role: Role, secret: str) -> None:

@@ -13,6 +13,7 @@ from persistence import seed, tokens, users
 from persistence.models import Change, Role, Scope, Task, TaskPriority, TaskStatus, Token, User
 from persistence.passwords import Passwords
 from persistence.session import Session
+from persistence.viewer import Viewer
 
 pytestmark = pytest.mark.anyio
 
@@ -89,6 +90,20 @@ async def test_seeding_at_once_adds_everything_once(own_database: AsyncEngine) -
     session = Session(own_database)
     assert await numbers(session) == {"User": 2, "Task": len(seed.TASKS) + len(seed.ADMIN_TASKS), "Token": 6}
     await session.close()
+
+
+async def test_a_demo_account_that_was_deleted_is_made_anew(seeded: Session, own_database: AsyncEngine) -> None:
+    before = await numbers(seeded)
+    user = (await seeded.scalars(select(User).where(User.email == "test@example.com"))).one()
+    viewer = Viewer(user.id, Role.MEMBER, frozenset(Scope), user.id)
+    await seeded.rollback()
+    await seeded.transact(lambda s: users.delete(s, viewer, user.id))
+
+    await seed.seed(own_database)
+
+    assert await numbers(seeded) == before | {"Token": before["Token"] + 1}
+    again = (await seeded.scalars(select(User).where(User.email == "test@example.com"))).one()
+    assert again.id != user.id
 
 
 async def test_each_start_has_a_token_that_works(seeded: Session, own_database: AsyncEngine) -> None:
