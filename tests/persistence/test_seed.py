@@ -93,17 +93,16 @@ async def test_seeding_at_once_adds_everything_once(own_database: AsyncEngine) -
 
 
 async def test_a_demo_account_that_was_deleted_is_made_anew(seeded: Session, own_database: AsyncEngine) -> None:
-    before = await numbers(seeded)
-    user = (await seeded.scalars(select(User).where(User.email == "test@example.com"))).one()
-    viewer = Viewer(user.id, Role.MEMBER, frozenset(Scope), user.id)
+    before, demo = await numbers(seeded), select(User.id).where(User.email == "test@example.com")
+    id = (await seeded.scalars(demo)).one()
     await seeded.rollback()
-    await seeded.transact(lambda s: users.delete(s, viewer, user.id))
+    viewer = Viewer(id, Role.MEMBER, frozenset(Scope), id)
+    await seeded.transact(lambda s: users.delete(s, viewer, id))
 
     await seed.seed(own_database)
 
     assert await numbers(seeded) == before | {"Token": before["Token"] + 1}
-    again = (await seeded.scalars(select(User).where(User.email == "test@example.com"))).one()
-    assert again.id != user.id
+    assert (await seeded.scalars(demo)).one() != id
 
 
 async def test_each_start_has_a_token_that_works(seeded: Session, own_database: AsyncEngine) -> None:
