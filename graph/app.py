@@ -20,6 +20,7 @@ from graph.addresses import OwnNames, is_loopback
 from graph.budgets import SharedBudget
 from graph.context import Context, Services
 from graph.errors import classify
+from graph.execution.bounds import Bounds
 from graph.execution.budget import Budget, MemoryBudget
 from graph.execution.cost import Costs
 from graph.execution.documents import Documents
@@ -218,6 +219,7 @@ def create_endpoint(settings: Settings, host: TaskstoreHost) -> GraphQLEndpoint:
         further_origins=OwnNames(settings.demo_hosts).page if settings.demo and is_loopback(settings.host) else None,
         report_cost=settings.report_cost,
         explain_statements=settings.environment == "development",
+        bounds=Bounds(schema._schema, values=settings.max_input_values),
         costs=Costs(schema._schema, limit=settings.max_cost),
         budget=create_budget(settings, host.services),
         persisted=PersistedDocuments(manifest, trusted_only=True) if manifest is not None else PersistedDocuments(),

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import strawberry
 
 from graph.errors import bad_input
+from graph.execution.bounds import at_most
 from graph.naming import camel
 from persistence.filters import Shape
 from persistence.ids import parse_id
@@ -26,10 +27,15 @@ def comparator(description: str, name: str | None = None) -> Any:
     return strawberry.field(description=description, name=name, default=None)
 
 
+def listed(description: str, name: str | None = None) -> Any:
+    """A comparator that takes a list."""
+    return strawberry.field(description=description, name=name, default=None, metadata=at_most(MAX_VALUES))
+
+
 EQ = "Equal to this."
 NE = "Not equal to this; a value that is not there passes."
-IN = "One of these; of none when the list is empty."
-NOT_IN = "None of these; a value that is not there passes."
+IN = f"One of these, at most {MAX_VALUES:,}; of none when the list is empty."
+NOT_IN = f"None of these, at most {MAX_VALUES:,}; a value that is not there passes."
 LT, LTE = "Less than this.", "Less than or equal to this."
 GT, GTE = "Greater than this.", "Greater than or equal to this."
 NULL = "Whether the value is missing."
@@ -39,16 +45,16 @@ NULL = "Whether the value is missing."
 class IDFilter:
     eq: strawberry.Maybe[strawberry.ID] = comparator(EQ)
     ne: strawberry.Maybe[strawberry.ID] = comparator(NE)
-    in_: strawberry.Maybe[list[strawberry.ID]] = comparator(IN, "in")
-    not_in: strawberry.Maybe[list[strawberry.ID]] = comparator(NOT_IN)
+    in_: strawberry.Maybe[list[strawberry.ID]] = listed(IN, "in")
+    not_in: strawberry.Maybe[list[strawberry.ID]] = listed(NOT_IN)
 
 
 @strawberry.input(description="Compares a text, character by character: upper and lower case differ.")
 class StringFilter:
     eq: strawberry.Maybe[str] = comparator(EQ)
     ne: strawberry.Maybe[str] = comparator(NE)
-    in_: strawberry.Maybe[list[str]] = comparator(IN, "in")
-    not_in: strawberry.Maybe[list[str]] = comparator(NOT_IN)
+    in_: strawberry.Maybe[list[str]] = listed(IN, "in")
+    not_in: strawberry.Maybe[list[str]] = listed(NOT_IN)
     lt: strawberry.Maybe[str] = comparator("Before this in the order of code points.")
     lte: strawberry.Maybe[str] = comparator("Before this in the order of code points, or equal.")
     gt: strawberry.Maybe[str] = comparator("After this in the order of code points.")
@@ -61,8 +67,8 @@ class StringFilter:
 class IntFilter:
     eq: strawberry.Maybe[int] = comparator(EQ)
     ne: strawberry.Maybe[int] = comparator(NE)
-    in_: strawberry.Maybe[list[int]] = comparator(IN, "in")
-    not_in: strawberry.Maybe[list[int]] = comparator(NOT_IN)
+    in_: strawberry.Maybe[list[int]] = listed(IN, "in")
+    not_in: strawberry.Maybe[list[int]] = listed(NOT_IN)
     lt: strawberry.Maybe[int] = comparator(LT)
     lte: strawberry.Maybe[int] = comparator(LTE)
     gt: strawberry.Maybe[int] = comparator(GT)
@@ -73,8 +79,8 @@ class IntFilter:
 class DateTimeFilter:
     eq: strawberry.Maybe[datetime] = comparator(EQ)
     ne: strawberry.Maybe[datetime] = comparator(NE)
-    in_: strawberry.Maybe[list[datetime]] = comparator(IN, "in")
-    not_in: strawberry.Maybe[list[datetime]] = comparator(NOT_IN)
+    in_: strawberry.Maybe[list[datetime]] = listed(IN, "in")
+    not_in: strawberry.Maybe[list[datetime]] = listed(NOT_IN)
     lt: strawberry.Maybe[datetime] = comparator("Before this.")
     lte: strawberry.Maybe[datetime] = comparator("Before this, or at it.")
     gt: strawberry.Maybe[datetime] = comparator("After this.")
@@ -86,15 +92,15 @@ class DateTimeFilter:
 class EnumFilter(Generic[T]):
     eq: strawberry.Maybe[T] = comparator(EQ)
     ne: strawberry.Maybe[T] = comparator(NE)
-    in_: strawberry.Maybe[list[T]] = comparator(IN, "in")
-    not_in: strawberry.Maybe[list[T]] = comparator(NOT_IN)
+    in_: strawberry.Maybe[list[T]] = listed(IN, "in")
+    not_in: strawberry.Maybe[list[T]] = listed(NOT_IN)
 
 
 @strawberry.input(description="Compares a list of tags, without regard to case.")
 class TagsFilter:
-    has_all: strawberry.Maybe[list[str]] = comparator("Has all of these.")
-    has_any: strawberry.Maybe[list[str]] = comparator("Has at least one of these.")
-    has_none: strawberry.Maybe[list[str]] = comparator("Has none of these.")
+    has_all: strawberry.Maybe[list[str]] = listed(f"Has all of these, at most {MAX_VALUES:,}.")
+    has_any: strawberry.Maybe[list[str]] = listed(f"Has at least one of these, at most {MAX_VALUES:,}.")
+    has_none: strawberry.Maybe[list[str]] = listed(f"Has none of these, at most {MAX_VALUES:,}.")
 
 
 COMPARATORS = (IDFilter, StringFilter, IntFilter, DateTimeFilter, EnumFilter, TagsFilter)
@@ -104,8 +110,13 @@ def filter_field(description: str, name: str | None = None) -> Any:
     return strawberry.field(description=description, name=name, default=None)
 
 
-AND = "All of these hold. An empty list holds for everything."
-OR = "At least one of these holds. An empty list holds for nothing."
+def filter_list(description: str, name: str) -> Any:
+    """A field of a filter that takes a list of filters."""
+    return strawberry.field(description=description, name=name, default=None, metadata=at_most(MAX_NODES))
+
+
+AND = f"All of these hold, at most {MAX_NODES}. An empty list holds for everything."
+OR = f"At least one of these holds, at most {MAX_NODES}. An empty list holds for nothing."
 NOT = "This does not hold."
 
 
@@ -128,7 +139,10 @@ class _Parser:
             self._count(path)
             here = f"{path}.{camel(name.rstrip('_'))}"
             if name in ("and_", "or_"):
-                inner = (self.conjunction(part, f"{here}[{n}]", depth + 1) for n, part in enumerate(given))
+                inner = []
+                for n, part in enumerate(given):
+                    self._count(here)  # an empty one, too
+                    inner.append(self.conjunction(part, f"{here}[{n}]", depth + 1))
                 parts.append((name[:-1], *inner))
             elif name == "not_":
                 parts.append(("not", self.conjunction(given, here, depth + 1)))

@@ -8,6 +8,7 @@ import strawberry
 
 from graph.context import Info
 from graph.errors import bad_input
+from graph.execution.bounds import at_most
 from graph.execution.lookahead import selected
 from graph.node import Node
 from graph.rows import columns_of
@@ -30,7 +31,10 @@ class NodeQuery:
     async def nodes(
         self,
         info: Info,
-        ids: Annotated[list[strawberry.ID], strawberry.argument(description=f"The ids: at most {MAX_IDS}.")],
+        ids: Annotated[
+            list[strawberry.ID],
+            strawberry.argument(description=f"The ids: at most {MAX_IDS}.", metadata=at_most(MAX_IDS)),
+        ],
     ) -> list[Node | None]:
         if len(ids) > MAX_IDS:
             raise bad_input(f"ids: {len(ids)} ids; at most {MAX_IDS} are allowed.")

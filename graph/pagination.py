@@ -19,6 +19,7 @@ from graph import filters
 from graph.context import Context, Info
 from graph.enums import described
 from graph.errors import bad_input
+from graph.execution.bounds import at_most
 from graph.execution.lookahead import selected
 from graph.loaders import Loader
 from graph.rows import columns_at, once_per_field
@@ -73,6 +74,14 @@ Search = Annotated[
         )
     ),
 ]
+SORT_KEYS = strawberry.argument(
+    description=(
+        f"How they are sorted: by the first key, where that is equal by the second, and at last by id. "
+        f"At most {MAX_ORDER} keys."
+    ),
+    metadata=at_most(MAX_ORDER),
+)
+"""The argument `orderBy`."""
 IncludeDeleted = Annotated[bool, strawberry.argument(description="Whether what is in the trash is listed too.")]
 
 

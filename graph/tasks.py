@@ -23,6 +23,7 @@ from graph.filters import (
     StringFilter,
     TagsFilter,
     filter_field,
+    filter_list,
 )
 from graph.mutations import (
     CLIENT_ID,
@@ -42,6 +43,7 @@ from graph.node import Node, joins, needs
 from graph.pagination import (
     DIRECTION,
     NULLS,
+    SORT_KEYS,
     After,
     Arguments,
     Before,
@@ -115,13 +117,12 @@ class TaskFilter:
     deleted_at: strawberry.Maybe[DateTimeFilter] = filter_field("Since when it is in the trash.")
     version: strawberry.Maybe[IntFilter] = filter_field("Its version.")
     owner: strawberry.Maybe[Annotated["UserFilter", strawberry.lazy("graph.users")]] = filter_field("Its owner.")
-    and_: strawberry.Maybe[list["TaskFilter"]] = filter_field(AND, "and")
-    or_: strawberry.Maybe[list["TaskFilter"]] = filter_field(OR, "or")
+    and_: strawberry.Maybe[list["TaskFilter"]] = filter_list(AND, "and")
+    or_: strawberry.Maybe[list["TaskFilter"]] = filter_list(OR, "or")
     not_: strawberry.Maybe["TaskFilter"] = filter_field(NOT, "not")
 
 
 WHICH = "Which tasks are listed; absent: all."
-ORDER = "How they are sorted: by the first key, where that is equal by the second, and at last by id."
 
 
 class TaskOrderField(StrEnum):
@@ -283,7 +284,7 @@ class TaskQuery:
         last: Last = None,
         before: Before = None,
         filter: Annotated[TaskFilter | None, strawberry.argument(description=WHICH)] = None,
-        order_by: Annotated[list[TaskOrder] | None, strawberry.argument(description=ORDER)] = None,
+        order_by: Annotated[list[TaskOrder] | None, SORT_KEYS] = None,
         search: Search = None,
         include_deleted: IncludeDeleted = False,
     ) -> Connection[Task]:

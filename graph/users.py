@@ -11,7 +11,7 @@ import strawberry
 from graph.context import Info
 from graph.enums import described
 from graph.errors import unauthenticated
-from graph.filters import AND, NOT, OR, DateTimeFilter, EnumFilter, IDFilter, StringFilter, filter_field
+from graph.filters import AND, NOT, OR, DateTimeFilter, EnumFilter, IDFilter, StringFilter, filter_field, filter_list
 from graph.mutations import (
     CLIENT_ID,
     IDEMPOTENCY_KEY,
@@ -30,6 +30,7 @@ from graph.node import Node, batched
 from graph.pagination import (
     DIRECTION,
     NULLS,
+    SORT_KEYS,
     After,
     Arguments,
     Before,
@@ -44,7 +45,7 @@ from graph.pagination import (
     connections,
 )
 from graph.rows import selected_columns
-from graph.tasks import ORDER, WHICH, Task, TaskFilter, TaskOrder
+from graph.tasks import WHICH, Task, TaskFilter, TaskOrder
 from graph.tokens import Token, TokenOrder
 from persistence import tasks, tokens, users
 from persistence.ids import parse_id
@@ -95,7 +96,7 @@ class User(Node):
         last: Last = None,
         before: Before = None,
         filter: Annotated[TaskFilter | None, strawberry.argument(description=WHICH)] = None,
-        order_by: Annotated[list[TaskOrder] | None, strawberry.argument(description=ORDER)] = None,
+        order_by: Annotated[list[TaskOrder] | None, SORT_KEYS] = None,
         search: Search = None,
         include_deleted: IncludeDeleted = False,
     ) -> Connection[Task]:
@@ -113,7 +114,7 @@ class User(Node):
         after: After = None,
         last: Last = None,
         before: Before = None,
-        order_by: Annotated[list[TokenOrder] | None, strawberry.argument(description=ORDER)] = None,
+        order_by: Annotated[list[TokenOrder] | None, SORT_KEYS] = None,
     ) -> Connection[Token]:
         arguments = Arguments(first, after, last, before, order_by=order_by)
         return connections(info, Token, tokens.LISTING, arguments).load(own(info, self))  # type: ignore[no-any-return]  # an awaitable
@@ -137,8 +138,8 @@ class UserFilter:
     role: strawberry.Maybe[EnumFilter[Role]] = filter_field("Their role.")
     created_at: strawberry.Maybe[DateTimeFilter] = filter_field("When they signed up.")
     updated_at: strawberry.Maybe[DateTimeFilter] = filter_field("When the account was changed last.")
-    and_: strawberry.Maybe[list["UserFilter"]] = filter_field(AND, "and")
-    or_: strawberry.Maybe[list["UserFilter"]] = filter_field(OR, "or")
+    and_: strawberry.Maybe[list["UserFilter"]] = filter_list(AND, "and")
+    or_: strawberry.Maybe[list["UserFilter"]] = filter_list(OR, "or")
     not_: strawberry.Maybe["UserFilter"] = filter_field(NOT, "not")
 
 
@@ -195,7 +196,7 @@ class UserQuery:
         filter: Annotated[
             UserFilter | None, strawberry.argument(description="Which users are listed; absent: all.")
         ] = None,
-        order_by: Annotated[list[UserOrder] | None, strawberry.argument(description=ORDER)] = None,
+        order_by: Annotated[list[UserOrder] | None, SORT_KEYS] = None,
     ) -> Connection[User] | None:
         info.context.admin()
         arguments = Arguments(first, after, last, before, filter, order_by)

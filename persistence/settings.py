@@ -86,6 +86,9 @@ class Settings:
     max_characters: int = setting(200_000, "characters of a document", at_least=1)
     max_selections: int = setting(3_000, "selections of an operation, fragments included", at_least=1)
     max_overlaps: int = setting(3_000, "pairs of fields of one name in one place of an operation", at_least=0)
+    max_input_values: int = setting(
+        5_000, "items of lists and members of objects in arguments and variables of an operation", at_least=1
+    )
     max_cost: int = setting(10_000, "objects one operation may read", at_least=1)
     report_cost: bool = setting(True, "put `extensions.cost` into every answer, not only where it is asked for")
     operation_timeout: float = setting(10.0, "seconds for one operation", at_least=0.1)

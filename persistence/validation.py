@@ -13,18 +13,23 @@ from persistence.errors import Invalid, Problem
 from persistence.models import tasks as task_rules
 from persistence.models import users as user_rules
 
+MAX_PROBLEMS = 50
+"""After so many problems nothing more is looked at: who reads them has enough to mend."""
+
 PASSWORD_MIN = 10
 PASSWORD_MAX = 1_000  # characters; a bound on the work that one request can ask for
 
 
 class Checked:
-    """Collects the problems of one input; `done` raises them together as `Invalid`."""
+    """Collects the problems of one input; `done`, or the last that is collected, raises them together as `Invalid`."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
 
     def add(self, code: str, message: str, *path: str | int) -> None:
         self.problems.append(Problem(code, message, path))
+        if len(self.problems) == MAX_PROBLEMS:
+            self.done()
 
     def done(self) -> None:
         if self.problems:

@@ -30,6 +30,9 @@ from graph.execution.parsing import DocumentParser
 
 RULES: tuple[type[ASTValidationRule], ...] = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 
+MAX_ERRORS = 50
+"""Mistakes in a document that are told; after that it is not looked at any more."""
+
 MAX_PLANS = 16
 """Combinations of `@skip` and `@include` values that are kept compiled for one operation."""
 
@@ -208,7 +211,7 @@ class Documents:
         if self.rules:
             errors = validate(self.schema, ast, self.rules, hide_suggestions=self.hide_suggestions)
         if not errors:
-            errors = validate(self.schema, ast, RULES, hide_suggestions=self.hide_suggestions)
+            errors = validate(self.schema, ast, RULES, MAX_ERRORS, hide_suggestions=self.hide_suggestions)
         if errors:
             return self._invalid_document(text, [coded(error, VALIDATION_FAILED) for error in errors])
         plans = min(MAX_PLANS, 2 ** len(parser.conditions))

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from graph.execution.bounds import Bounds
 from graph.execution.budget import Budget
 from graph.execution.cost import Costs
 from graph.execution.persisted import PersistedDocuments
@@ -87,6 +88,7 @@ class HttpOptions:
     """Tells of an origin that is not among them whether its pages may all the same."""
     gzip_minimum: int | None = 1_000
     """Answers of this size and larger are compressed for clients that take it; None: never."""
+    bounds: Bounds | None = None
     costs: Costs | None = None
     report_cost: bool = True
     """Put `extensions.cost` into every answer; otherwise only when the request has `extensions: {cost: true}`."""

@@ -90,6 +90,8 @@ class Service:
             prepared.explain_statements = _flag(extensions, "explainStatements")
             if prepared.explain_statements and not options.explain_statements:
                 raise bad_request("This server does not tell how many statements an operation took", 422)
+        if (bounds := options.bounds) is not None:
+            bounds.check(operation, parameters.variables)
         if (costs := options.costs) is not None:
             record.cost = prepared.points = costs.points(operation, parameters.variables)
             if prepared.points > costs.limit and not prepared.explain:
