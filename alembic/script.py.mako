@@ -5,6 +5,8 @@ Revision: ${up_revision}, after ${down_revision | comma,n}. Written and reviewed
 
 import sqlalchemy as sa
 from alembic import op
+
+from persistence import online
 ${imports if imports else ""}
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}

@@ -14,10 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence.engine import DatabaseUnreachable, create_engine, reason
 from persistence.failures import FAILURES, is_unreachable, sqlstate
+from persistence.online import BUSY
 from persistence.settings import ROOT, load
 
-LOCK_TIMEOUT = "5s"
-"""A migration that waits for a lock blocks everybody behind it: it gives up and can be tried again."""
+POOLED = (
+    "migration refused: a pooler such as PgBouncer is in between, which keeps no session and passes no settings on; "
+    "migrate over the address of the database itself"
+)
 
 
 class MigrationError(Exception):
@@ -75,7 +78,9 @@ def run(action: object, url: str, *arguments: str) -> None:
 
 def explained(url: str, error: BaseException) -> MigrationError | DatabaseUnreachable:
     """A failure of the database in one line; what the failed migration had changed is rolled back."""
-    if sqlstate(error) == "55P03":
+    if sqlstate(error) == "08P01" and "startup parameter" in str(error):
+        return MigrationError(POOLED)
+    if sqlstate(error) in BUSY:
         return MigrationError(
             "migration failed: another session holds a lock that it needs; try again, or end that session"
         )

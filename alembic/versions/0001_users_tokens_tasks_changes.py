@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 
+from persistence import online
 from persistence.models.changes import TransactionId
 
 revision = "0001"
@@ -164,5 +165,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     for table in ("sign_in_attempts", "idempotency_keys", "changes", "tasks", "tokens", "users"):
-        op.drop_table(table)
-    op.execute("DROP FUNCTION tags_are_valid(varchar[])")
+        online.drop_table(table)
+    online.execute("DROP FUNCTION IF EXISTS tags_are_valid(varchar[])")

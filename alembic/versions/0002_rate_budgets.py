@@ -6,6 +6,8 @@ Revision: 0002, after 0001. Written and reviewed by hand.
 import sqlalchemy as sa
 from alembic import op
 
+from persistence import online
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -25,4 +27,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_table("rate_budgets")
+    online.drop_table("rate_budgets")

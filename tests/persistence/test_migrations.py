@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Column, Integer, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence import migrations, pages, tasks, users
+from persistence import migrations, online, pages, tasks, users
 from persistence.engine import DatabaseUnreachable, create_engine
 from persistence.migrations import MigrationError
 from persistence.models import Base, Role, Scope
@@ -178,22 +178,18 @@ def test_the_sql_for_people_gives_the_same_database(new_database: Callable[[], s
     script = migrations.sql()
     url = new_database()
 
-    async def run() -> None:
-        engine = create_engine(Settings(database_url=url), pooled=False)
-        async with engine.connect() as connection:
-            raw: Any = await connection.get_raw_connection()
-            await raw.driver_connection.execute(script)
-        await engine.dispose()
+    psql = ["psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", url]
+    done = subprocess.run(psql, input=script, text=True, capture_output=True)
 
-    asyncio.run(run())
-
+    assert (done.returncode, done.stderr) == (0, "")
     assert "lock_timeout" in script
     assert migrations.status(url).is_current
     migrations.check(url)
 
 
 def test_a_migration_gives_up_when_another_session_holds_a_lock(migrated: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "200ms")
+    monkeypatch.setattr(online, "LOCK_TIMEOUT", 100)
+    monkeypatch.setattr(online, "PATIENCE", 1.0)
 
     async def hold() -> None:
         engine = create_engine(Settings(database_url=migrated), pooled=False)
