@@ -7,7 +7,8 @@ it is forgotten after a day.
 """
 
 import sqlalchemy as sa
-from alembic import op
+
+from persistence import online
 
 revision = "0004"
 down_revision = "0003"
@@ -18,22 +19,24 @@ KEYS = "idempotency_keys"
 
 
 def upgrade() -> None:
-    op.add_column(KEYS, sa.Column("entity_id", sa.Uuid()))
-    op.add_column(KEYS, sa.Column("owner_id", sa.Uuid()))
-    op.execute(
+    online.column(KEYS, sa.Column("entity_id", sa.Uuid()))
+    online.column(KEYS, sa.Column("owner_id", sa.Uuid()))
+    online.batches(
+        KEYS,
         """
         UPDATE idempotency_keys SET
             entity_id = coalesce(answer->'task'->>'id', answer->'token'->>'id', answer->'user'->>'id')::uuid,
             owner_id = coalesce(answer->'task'->>'owner_id', answer->'token'->>'user_id', answer->'user'->>'id')::uuid
-        WHERE answer IS NOT NULL AND entity_id IS NULL
-        """
+        WHERE {batch} AND answer IS NOT NULL AND entity_id IS NULL
+        """,
+        key=("scope_id", "key_hash"),
     )
-    op.create_index("ix_idempotency_keys_entity_id", KEYS, ["entity_id"])
-    op.create_index(
-        "ix_idempotency_keys_owner_id", KEYS, ["owner_id"], postgresql_where=sa.text("owner_id <> scope_id")
-    )
+    online.index("ix_idempotency_keys_entity_id", KEYS, ["entity_id"])
+    online.index("ix_idempotency_keys_owner_id", KEYS, ["owner_id"], where="owner_id <> scope_id")
 
 
 def downgrade() -> None:
-    op.drop_column(KEYS, "owner_id")
-    op.drop_column(KEYS, "entity_id")
+    online.drop_index("ix_idempotency_keys_owner_id")
+    online.drop_index("ix_idempotency_keys_entity_id")
+    online.drop_column(KEYS, "owner_id")
+    online.drop_column(KEYS, "entity_id")
