@@ -19,7 +19,7 @@ from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from graph.addresses import Proxies, is_loopback
+from graph.addresses import is_loopback
 from graph.database import CommandFailed, reachable, run, url
 from persistence.embedded import AlreadyRunning, EmbeddedPostgres
 from persistence.settings import ROOT, Settings, variable
@@ -44,7 +44,7 @@ def serve(settings: Settings, *, demo: bool | None, browser: bool, reload: bool,
     if reload and settings.workers > 1:
         raise CommandFailed("--reload works with one worker only")
     demo = is_demo(settings, demo)
-    if trusted_proxies(settings) and demo:
+    if settings.trusted_proxies and demo:
         raise CommandFailed(
             "TASKSTORE_TRUSTED_PROXIES is for a server that others reach; demo accounts, whose passwords are known, "
             "are not: say --no-demo, or trust no proxies"
@@ -100,15 +100,6 @@ def is_demo(settings: Settings, chosen: bool | None) -> bool:
         )
         print(f"{'*' * len(warning)}\n{warning}\n{'*' * len(warning)}", file=sys.stderr)
     return chosen
-
-
-def trusted_proxies(settings: Settings) -> Proxies:
-    """The proxies of the setting. Raises `CommandFailed`."""
-    try:
-        return Proxies.of(settings.trusted_proxies)
-    except ValueError as error:
-        name = variable("trusted_proxies")
-        raise CommandFailed(f"{name} must be addresses or networks such as 10.0.0.0/8, not {str(error)!r}") from None
 
 
 async def seed(engine: "AsyncEngine") -> "DemoData":

@@ -359,6 +359,8 @@ def test_an_unreachable_database_is_named_without_its_password(tmp_path: Path) -
         ({"DATABASE_URL": "mysql://me:hunter2@localhost/tasks"}, "DATABASE_URL must start with postgresql://"),
         ({"TASKSTORE_HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
         ({"TASKSTORE_TRUSTED_PROXIES": "10.0.0.1, localhost"}, "TASKSTORE_TRUSTED_PROXIES must be addresses"),
+        ({"TASKSTORE_TRUSTED_DOCUMENTS": "/nope"}, "TASKSTORE_TRUSTED_DOCUMENTS: /nope cannot be read: No such file"),
+        ({"TASKSTORE_PORT": "99999"}, "TASKSTORE_PORT must be at most 65535"),
         ({"TASKSTORE_TRUSTED_PROXIES": "10.0.0.1"}, "say --no-demo, or trust no proxies"),
         ({"TASKSTORE_TRUSTED_PROXIES": "::1", "TASKSTORE_DEMO": "true"}, "say --no-demo, or trust no proxies"),
     ],

@@ -160,8 +160,10 @@ def load_manifest(path: Path) -> dict[str, str]:
     """
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{path}: {error}") from None
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ManifestError(f"{path} is not JSON: {error}") from None
     if isinstance(value, dict) and value.get("format") == APOLLO_FORMAT:
         operations = value.get("operations")
         if value.get("version") != 1 or not isinstance(operations, list):
@@ -197,7 +199,9 @@ def build_manifest(folder: Path, schema: GraphQLSchema | None = None) -> dict[st
     for path in files:
         try:
             document = parse(path.read_text(encoding="utf-8"))
-        except (GraphQLError, OSError, ValueError) as error:
+        except OSError as error:
+            raise ManifestError(f"{path} cannot be read: {error.strerror}") from None
+        except (GraphQLError, ValueError) as error:
             raise ManifestError(f"{path}: {getattr(error, 'message', error)}") from None
         for node in document.definitions:
             if isinstance(node, OperationDefinitionNode):

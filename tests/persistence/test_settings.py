@@ -1,5 +1,6 @@
 """Settings: where they come from, and how a wrong one is told."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,130 @@ def test_a_wrong_variable_is_named_in_one_line(name: str, value: str, expected: 
 
 def test_the_database_url_is_not_in_the_settings_repr() -> None:
     assert "s3cret-word" not in repr(load({"DATABASE_URL": SECRET}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("TASKSTORE_PORT", "99999", "at most 65535"),
+        ("TASKSTORE_PORT", "9" * 5000, "a whole number"),
+        ("TASKSTORE_SESSION_DAYS", "1000000000", "at most 36500"),
+        ("TASKSTORE_STATEMENT_TIMEOUT", "1e300", "at most 86400"),
+        ("TASKSTORE_MAX_COST", "99999999999999999999", "at most 1000000000"),
+        ("TASKSTORE_ALLOWED_ORIGINS", "http://localhost:5173/", "http://localhost:5173 without what follows"),
+        (
+            "TASKSTORE_ALLOWED_ORIGINS",
+            "https://a.example, https://b.example/app",
+            "https://b.example without what follows",
+        ),
+        ("TASKSTORE_ALLOWED_ORIGINS", "localhost:5173", "origins such as"),
+        ("TASKSTORE_ALLOWED_ORIGINS", "null", "origins such as"),
+        ("TASKSTORE_ALLOWED_ORIGINS", "https://App.Example", "https://app.example,"),
+        ("TASKSTORE_ALLOWED_ORIGINS", "https://app.example:443", "https://app.example,"),
+        ("TASKSTORE_ALLOWED_ORIGINS", "https://me@app.example", "origins such as"),
+        ("TASKSTORE_TRUSTED_PROXIES", "nonsense", "10.0.0.0/8"),
+        ("TASKSTORE_TRUSTED_PROXIES", "10.0.0.1, 10.0.0.1/8", "10.0.0.1/8"),
+        ("TASKSTORE_HOST", "http://0.0.0.0", "without a port"),
+        ("TASKSTORE_HOST", "0.0.0.0:8000", "without a port"),
+        ("TASKSTORE_DEMO_HOSTS", "host.docker.internal:8000", "without a port"),
+        ("TASKSTORE_ROOT_PATH", "tasks", "a path such as /tasks"),
+        ("TASKSTORE_ROOT_PATH", "/tasks?x", "a path such as /tasks"),
+        ("TASKSTORE_ROOT_PATH", "https://example.org/tasks", "a path such as /tasks"),
+        ("TASKSTORE_DATA_DIR", "~nobody-of-this-name/data", "a path"),
+        ("TASKSTORE_RATE_BUDGET", "9999", "TASKSTORE_MAX_COST (10000)"),
+    ],
+)
+def test_a_value_that_could_never_work_is_named_at_the_start(name: str, value: str, expected: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({name: value})
+
+    message = str(caught.value)
+    assert message.count(name) == 1
+    assert expected in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("TASKSTORE_ALLOWED_ORIGINS", "https://app.example, http://[::1]:5173,capacitor://localhost", 3),
+        ("TASKSTORE_ALLOWED_ORIGINS", "*", 1),
+        ("TASKSTORE_TRUSTED_PROXIES", "10.0.0.0/8, 2001:db8::/32, 127.0.0.1", 3),
+        ("TASKSTORE_DEMO_HOSTS", "host.docker.internal, 10.0.2.2", 2),
+        ("TASKSTORE_ROOT_PATH", "/tasks/", 1),
+        ("TASKSTORE_HOST", "::", 1),
+    ],
+)
+def test_a_text_of_the_right_form_is_taken(name: str, value: str, expected: int) -> None:
+    loaded = load({name: value})
+
+    assert len(getattr(loaded, name.removeprefix("TASKSTORE_").lower()).split(",")) == expected
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({"TASKSTORE_PORT": "99999", "TASKSTORE_WORKERS": "0", "TASKSTORE_NONSENSE": "1"})
+
+    assert all(name in str(caught.value) for name in ("TASKSTORE_PORT", "TASKSTORE_WORKERS", "TASKSTORE_NONSENSE"))
+
+
+def test_every_number_has_an_upper_bound_that_a_clock_and_a_database_can_count() -> None:
+    bounded = 0
+    for field in dataclasses.fields(Settings):
+        if field.type in (int, float):
+            with pytest.raises(SettingsError, match="at most"):
+                load({settings.variable(field.name): "1000000000001"})
+            bounded += 1
+
+    assert bounded > 20
+
+
+def test_a_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+
+    assert load({"TASKSTORE_DATA_DIR": "~/tasks"}).data_dir == Path("/home/ada/tasks")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"A='pa$$word${HOME}'\n", "pa$$word${HOME}"),
+        (b'A="x-${B}"\n', "x-seen"),
+        (b"A=x-${B}\n", "x-seen"),
+        (b"A=${NOTHING:-fallback}\n", "fallback"),
+        (b"export A=plain\r\nC=1\r\n", "plain"),
+        (b"\xef\xbb\xbfA=plain\n", "plain"),
+        ("A=Größe # a comment\n".encode(), "Größe"),
+        (b"# A=1\nA=2\n", "2"),
+    ],
+)
+def test_a_dotenv_file_means_what_a_shell_would_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, expected: str
+) -> None:
+    monkeypatch.setenv("B", "seen")
+    monkeypatch.delenv("NOTHING", raising=False)
+    (tmp_path / ".env").write_bytes(content)
+
+    assert settings.dotenv(tmp_path / ".env")["A"] == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("TASKSTORE_PORT=1\n".encode("utf-16"), "UTF-8"),
+        ("# Größe\n".encode("latin-1"), "UTF-8"),
+        (b"TASKSTORE_PORT=1\nwhat is this\nand='this\n", "line 2"),
+    ],
+)
+def test_a_dotenv_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, expected: str) -> None:
+    (tmp_path / ".env").write_bytes(content)
+
+    with pytest.raises(SettingsError, match=f"^.env.*{expected}"):
+        settings.dotenv(tmp_path / ".env")
+
+
+def test_a_directory_in_place_of_the_dotenv_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+
+    with pytest.raises(SettingsError, match=r"^\.env cannot be read: Is a directory$"):
+        settings.dotenv(tmp_path / ".env")
