@@ -8,6 +8,7 @@ nothing is written and the long way through the ORM says what is wrong. A test h
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -15,7 +16,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import orjson
-from asyncpg import DeadlockDetectedError, IntegrityConstraintViolationError, PostgresError
+from asyncpg import DeadlockDetectedError, IntegrityConstraintViolationError, PostgresError, QueryCanceledError
 from asyncpg.pgproto import pgproto
 from sqlalchemy import (
     ARRAY,
@@ -38,6 +39,7 @@ from persistence.failures import ConnectionBroke, NothingDone, UnknownOutcome, i
 from persistence.idempotency import ENTITY, Key
 from persistence.ids import new_id
 from persistence.models import Action, Base, Change, IdempotencyKey
+from persistence.patience import SETTLE_SECONDS
 from persistence.readers import Readers
 from persistence.reading import Statement, by_ids, written
 from persistence.session import Session
@@ -50,6 +52,9 @@ KEY = (IdempotencyKey.scope_id, IdempotencyKey.key_hash)
 
 ATTEMPTS = 3
 """How often a statement is sent again whose connection broke."""
+
+PATIENCE = 2.0
+"""After so many seconds without an answer it is sent over another connection: nothing in it waits for others."""
 
 _LOGGED: Statement[Any] = Statement(select(Change.id).where(Change.id == bindparam("id", type_=Change.id.type)))
 
@@ -74,11 +79,15 @@ async def create(
     if key is not None:
         row |= {"kept_scope_id": key.scope_id, "kept_key_hash": key.key_hash, "kept_input_hash": key.input_hash}
         apart = row["id"], (key.scope_id, key.key_hash)
-    creation = _creation(model, part, columns, key is not None)
+    creation, began = _creation(model, part, columns, key is not None), time.monotonic()
     try:
         created = await session.share(creation, write, row, frozenset(apart))
     except (IntegrityConstraintViolationError, DeadlockDetectedError):
         return None
+    except QueryCanceledError:
+        if time.monotonic() - began > SETTLE_SECONDS:
+            raise
+        return None  # it was meant for another statement
     except ConnectionBroke as error:
         created = await _again(session, creation, row, frozenset(apart), error)
     session.rows += created is not None
@@ -176,14 +185,14 @@ async def _write_together(statement: Statement[Any], readers: Readers, rows: lis
         members["place"] = place
         given.append(members)
     answers: list[Any] = [None] * len(rows)
-    for created in await readers.once(statement, [orjson.dumps(given).decode()]):
+    for created in await readers.once(statement, [orjson.dumps(given).decode()], PATIENCE):
         answers[created.place] = created
     return answers
 
 
 async def _write_alone(statement: Statement[Any], readers: Readers, row: dict[str, Any]) -> Any:
     fields = orjson.dumps(row["log_fields"]).decode()
-    [created] = await readers.once(statement, statement.arguments({**row, "log_fields": fields}))
+    [created] = await readers.once(statement, statement.arguments({**row, "log_fields": fields}), PATIENCE)
     return created
 
 

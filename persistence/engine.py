@@ -15,6 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from persistence.driver import Driver
 from persistence.failures import FAILURES, is_unreachable
+from persistence.patience import bounded
 from persistence.pool import FairPool
 from persistence.settings import Settings, SettingsError
 
@@ -155,10 +156,13 @@ def test_idle_connections(engine: AsyncEngine, after: float) -> None:
     @event.listens_for(engine.sync_engine, "checkout")
     def checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
         idle_since = record.info.get("idle_since")
-        if idle_since is None or time.monotonic() - idle_since <= after:
+        if idle_since is None:
+            return
+        if time.monotonic() - idle_since <= after and idle_since > engine.pool.distrusted_since:  # type: ignore[attr-defined]
             return
         try:
-            engine.dialect.do_ping(dbapi_connection)
+            with bounded(dbapi_connection.driver_connection):
+                engine.dialect.do_ping(dbapi_connection)
         except Exception as error:
             raise DisconnectionError from error  # the pool connects anew
 

@@ -150,6 +150,8 @@ class FairPool(AsyncAdaptedQueuePool):
 
     _queue_class: type[QueueCommon[ConnectionPoolEntry]] = FairQueue
     readers: Readers | None = None
+    distrusted_since = float("-inf")
+    """Connections that were not used since then (monotonic seconds) are tested before they are."""
 
     @property
     def exhausted(self) -> bool:
@@ -158,5 +160,5 @@ class FairPool(AsyncAdaptedQueuePool):
 
     def dispose(self) -> None:
         if self.readers is not None:
-            self.readers.return_idle()
+            self.readers.close()
         super().dispose()

@@ -8,19 +8,21 @@ of a small request), and returns it to the pool when a transaction is. Nothing i
 connection will do.
 """
 
+import asyncio
 import time
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from asyncpg import DeadlockDetectedError
+from asyncpg import DeadlockDetectedError, QueryCanceledError
 from sqlalchemy import PoolProxiedConnection, exc
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 from sqlalchemy.util.queue import Empty
 
-from persistence.failures import ConnectionBroke, NothingDone, is_undone, is_unreachable
+from persistence.failures import FAILURES, ConnectionBroke, NothingDone, is_undone, is_unreachable
+from persistence.patience import SETTLE_SECONDS, Watch, bounded
 from persistence.reading import Statement
 from persistence.sharing import Shared
 
@@ -33,6 +35,11 @@ OUT_SECONDS = 60.0
 
 FRESH_SECONDS = 0.5
 """After so long without use a connection goes back to the pool, which tests it before it is used again."""
+
+TRIES: tuple[float | None, ...] = (None,)
+QUICK_TRIES = 1.0, 2.0, 4.0
+"""How long, in seconds, a statement may be without an answer that is tried again then; the last try is not among them.
+Quick ones take some milliseconds."""
 
 KINDS = 1_000
 """Kinds of shared statements that are remembered."""
@@ -66,40 +73,63 @@ class Readers:
         self._queue.on_wait = self.make_room
         self._queue.on_unclaimed = self.give
         self._pool = pool
+        self._watch = Watch()
+        self._apart: dict[asyncio.Task[None], Reader] = {}
+        self._closed = False
 
     @property
     def idle(self) -> int:
         """How many connections are out of the pool without being used."""
         return len(self._idle)
 
-    async def read(self, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
+    async def read(self, statement: Statement[Row], arguments: list[Any], *, quick: bool = False) -> list[Row]:
         """The rows of one reading statement.
 
-        A connection that broke since its last use is replaced once, and a deadlock with a migration is none of the
-        client's business.
+        A connection that broke since its last use is replaced once. A deadlock with a migration and a cancellation
+        that was meant for another statement are none of the client's business. A `quick` one, which takes some
+        milliseconds and for which many may wait, is sent over other connections while there is no answer.
         """
-        try:
-            return await self.once(statement, arguments)
-        except (ConnectionBroke, DeadlockDetectedError):
-            return await self.once(statement, arguments)
+        began = time.monotonic()
+        for patience in QUICK_TRIES if quick else TRIES:
+            try:
+                return await self.once(statement, arguments, patience)
+            except (ConnectionBroke, DeadlockDetectedError):
+                pass
+            except QueryCanceledError:
+                if time.monotonic() - began > SETTLE_SECONDS:
+                    raise
+        return await self.once(statement, arguments)
 
-    async def once(self, statement: Statement[Row], arguments: list[Any]) -> list[Row]:
+    async def once(self, statement: Statement[Row], arguments: list[Any], patience: float | None = None) -> list[Row]:
         """The rows of one statement, a transaction of its own, which is not tried again.
 
         Raises the driver's errors, and `ConnectionBroke` or, where it was certainly not carried out, `NothingDone`.
+        After `patience` seconds without an answer, the connection counts as broken.
         """
         reader = await self.take()
+        task = None
+        if patience is not None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._watch.begin(task, patience)
         try:
             rows = await reader.fetch(statement, arguments)
         except Exception as error:
+            if task is not None:
+                self._watch.end(task)
             if not is_unreachable(error):
                 self.give(reader)
                 raise
-            await self.discard(reader, error)
+            self.discard(reader)
             raise (NothingDone if is_undone(error) else ConnectionBroke) from error
-        except BaseException:
-            self.give(reader)  # cancelled: the driver tells the server, and the next statement waits for that
+        except BaseException as error:
+            self._put_aside(reader, self._settle(reader))
+            if task is not None and self._watch.end(task):
+                self.distrust()
+                raise ConnectionBroke from error
             raise
+        if task is not None:
+            self._watch.end(task)
         self.give(reader)
         return rows
 
@@ -151,12 +181,54 @@ class Readers:
         if self._idle:
             self._return(self._idle.pop())
 
-    async def discard(self, reader: Reader, error: BaseException) -> None:
-        """A connection broke: so, most likely, have all that are as old, here and in the pool."""
+    def discard(self, reader: Reader) -> None:
+        """A connection broke, or leads to where one cannot write: so, most likely, do all that are as old."""
+        self.renew()
+        self._put_aside(reader, self._drop(reader))
+
+    def renew(self) -> None:
+        """None of the connections is used again, neither here nor in the pool."""
         self.return_idle()
-        # What SQLAlchemy does itself when it meets a broken connection: none as old is used again.
-        await greenlet_spawn(self._engine.sync_engine.pool._invalidate, reader.proxy, error)
-        await greenlet_spawn(reader.proxy.close)
+        self._pool._invalidate_time = time.time()  # what SQLAlchemy does when it meets a broken connection
+
+    def distrust(self) -> None:
+        """A server gives no answer: before another of these connections is used, it is tested."""
+        self.return_idle()
+        self._pool.distrusted_since = time.monotonic()
+
+    def close(self) -> None:
+        """Give everything back to the pool, which is about to close it."""
+        self._closed = True
+        self.return_idle()
+        for reader in self._apart.values():
+            reader.driver.terminate()
+
+    def _put_aside(self, reader: Reader, work: Coroutine[Any, Any, None]) -> None:
+        """Do with a connection what nobody should wait for. Nobody gets it meanwhile."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._apart[task] = reader
+        task.add_done_callback(self._apart.pop)
+
+    async def _settle(self, reader: Reader) -> None:
+        """Give a connection on whose statement was cancelled, when the server has acknowledged that, or drop it.
+
+        The driver sends the next statement after the acknowledgement. It is an empty one, of nobody: should the
+        cancellation come late, by way of a pooler, it meets that.
+        """
+        try:
+            with bounded(reader.driver):
+                await reader.driver.execute("SELECT")
+        except FAILURES:
+            await self._drop(reader)
+        else:
+            if self._closed:
+                await self._drop(reader)
+            else:
+                self.give(reader)
+
+    async def _drop(self, reader: Reader) -> None:
+        reader.driver.terminate()
+        await greenlet_spawn(reader.proxy.invalidate)
 
     def return_idle(self) -> None:
         """Give everything that is not in use back to the pool."""

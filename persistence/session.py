@@ -2,10 +2,12 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, TypeVar
 from uuid import UUID
+from weakref import ref
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import IntegrityError
@@ -14,6 +16,7 @@ from sqlalchemy.orm import Session as SyncSession
 
 from persistence.constraints import violated
 from persistence.failures import FAILURES, UnknownOutcome, is_outdated, is_undone, is_unreachable, sqlstate
+from persistence.patience import SETTLE_SECONDS, bounded
 from persistence.pool import goes_on
 from persistence.readers import Asked, Kind, Readers, readers_of
 from persistence.reading import Row, Statement
@@ -27,6 +30,10 @@ ATTEMPTS = 4
 """How often a transaction is tried that lost to a concurrent one."""
 OUTDATED = 10
 """How often it is tried that meets prepared statements which the last steps of a migration have outdated."""
+READ_ONLY = "25006"
+"""SQLSTATE of read_only_sql_transaction."""
+CANCELLED = "57014"
+"""SQLSTATE of query_canceled. In the first second it was not meant for this statement."""
 RETRIABLE = {"40001", "40P01"}
 """SQLSTATE of serialization_failure and deadlock_detected (PostgreSQL documentation, appendix A)."""
 
@@ -38,6 +45,7 @@ class RecordedSession(SyncSession):
 @event.listens_for(RecordedSession, "after_begin")
 def own_connection(session: SyncSession, transaction: Any, connection: Connection) -> None:
     connection.info["session"] = session.info
+    session.info["connection"] = ref(connection)
 
 
 @event.listens_for(Engine, "before_cursor_execute")
@@ -149,7 +157,18 @@ class Session(AsyncSession):
 
     async def close(self) -> None:
         if self.in_transaction():
-            await super().close()
+            with self._bounded():
+                await super().close()
+
+    def _bounded(self) -> AbstractContextManager[Any]:
+        """Undoing a transaction must not wait for ever, nor keep an answer from a client: a server may have hung."""
+        driver = self._driver()
+        return nullcontext() if driver is None else bounded(driver)
+
+    def _driver(self) -> Any:
+        """The driver's connection of the transaction, if it has one."""
+        found = self.info["connection"]() if "connection" in self.info else None
+        return None if found is None or found.closed or found.invalidated else found.connection.driver_connection
 
     async def transact(self, work: Callable[["Session"], Awaitable[T]]) -> T:
         """Run `work` in one transaction, committed when this returns; on any error nothing of it remains.
@@ -159,7 +178,7 @@ class Session(AsyncSession):
         itself. Raises `UnknownOutcome` when the connection broke during COMMIT, and whatever `work` raises.
         """
         self._readers.make_room()
-        outdated = attempt = 0
+        outdated, attempt, began = 0, 0, time.monotonic()
         while attempt < ATTEMPTS:
             attempt += 1
             try:
@@ -171,7 +190,8 @@ class Session(AsyncSession):
                     dialect._invalidate_schema_cache()  # of every connection, before its next statement
                     continue
                 lost = sqlstate(error) in RETRIABLE
-                broken = is_unreachable(error) and attempt == 1
+                stray = sqlstate(error) == CANCELLED and time.monotonic() - began < SETTLE_SECONDS
+                broken = (is_unreachable(error) or stray) and attempt == 1
                 if attempt == ATTEMPTS or not (lost or broken):
                     if isinstance(error, IntegrityError):
                         raise violated(error) from error
@@ -185,15 +205,20 @@ class Session(AsyncSession):
         try:
             result = await work(self)
             await self.flush()
-        except BaseException:
+        except BaseException as error:
             self.expunge_all()  # a row that an error shows stays readable
-            with suppress(*FAILURES):
+            if sqlstate(error) == READ_ONLY:
+                self._readers.renew()
+            with suppress(*FAILURES), self._bounded():
                 await self.rollback()
             raise
+        driver = self._driver()
         try:
             await self.commit()
-        except Exception as error:
-            with suppress(*FAILURES):
+        except BaseException as error:
+            if driver is not None and not isinstance(error, Exception):
+                driver.terminate()  # nothing can be undone, and nobody should wait until it is done
+            with suppress(*FAILURES), self._bounded():
                 await self.rollback()
             if is_unreachable(error) and not is_undone(error):
                 raise UnknownOutcome from error
@@ -206,7 +231,7 @@ async def look_up(
 ) -> list[Row | None]:
     """The rows with these ids, as far as each viewer may see it; the session of who asks counts them."""
     values = {"ids": [id for id, _, _ in wanted], "viewers": [viewer for _, viewer, _ in wanted]}
-    rows: list[Any] = await readers.read(statement, statement.arguments(values))
+    rows: list[Any] = await readers.read(statement, statement.arguments(values), quick=True)
     found: list[Row | None] = [None] * len(wanted)
     for row in rows:
         place = row.place - 1

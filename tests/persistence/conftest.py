@@ -115,6 +115,10 @@ async def terminate(url: str, *pids: int) -> None:
     await engine.dispose()
 
 
+CANCEL_REQUEST = (80_877_102).to_bytes(4)
+"""PostgreSQL documentation, 54.7."""
+
+
 class Gate:
     """A proxy to the server. It breaks a connection that sends `marker`, when the server has answered that.
 
@@ -129,6 +133,7 @@ class Gate:
         self.broken = 0
         self.before = False
         self.stays_away = False
+        self.delays_cancellations = 0.0
         self.open: set[asyncio.StreamWriter] = set()
 
     def cut(self) -> None:
@@ -141,6 +146,14 @@ class Gate:
             writer.transport.abort()
             return
         upstream_reader, upstream_writer = await asyncio.open_unix_connection(self.socket_path)
+        if self.delays_cancellations and (first := await reader.read(65_536)):
+            if first[4:8] == CANCEL_REQUEST:  # taken at once and passed on later, as poolers do
+                writer.close()
+                await asyncio.sleep(self.delays_cancellations)
+                upstream_writer.write(first)
+                upstream_writer.close()
+                return
+            upstream_writer.write(first)
         marked = False
         self.open.add(writer)
 
