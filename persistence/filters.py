@@ -68,6 +68,11 @@ def predicate(filterable: Filterable, shape: Shape) -> ColumnElement[bool]:
     return _sql(filterable, shape, names, negated=False)
 
 
+def size(shape: Shape) -> int:
+    """How many conditions a shape has, those that join others and empty ones included."""
+    return 1 + sum(size(part) for part in shape if isinstance(part, tuple)) if shape else 0
+
+
 def arguments(values: list[Any]) -> dict[str, Any]:
     """The values of a filter by the names `predicate` gives them."""
     return {f"f{n}": value for n, value in enumerate(values)}

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 from uuid import UUID
@@ -44,9 +43,7 @@ from persistence.filters import Filterable, Shape
 from persistence.models import Base
 from persistence.reading import Statement, selection, unseen
 from persistence.session import Session
-
-STATEMENTS = 2_048
-"""Shapes of lists kept built. A shape beyond that is built again when it comes back."""
+from persistence.statements import built_once, rows_read
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +94,10 @@ class Query:
     limited: bool = False
     """Whether only the rows of one parent (`owner` of the values) are listed."""
     values: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def without_values(self) -> "Query":
+        """The same list, for what must not keep the values of a request."""
+        return Query(self.listing, self.shape, self.order, self.searching, self.trash, self.limited)
 
     @property
     def sorting(self) -> tuple[Order, ...]:
@@ -149,7 +150,7 @@ async def page(
     session: Session, query: Query, window: Window, columns: frozenset[str], *, keys: bool, more: bool = True
 ) -> Page:
     """One page. `columns` are the attributes its rows have; with `keys`, `key0`, `key1`, ... as well (for cursors)."""
-    statement = _page_statement(query, columns, keys, *_window_shape(window), more, False)
+    statement = _page_statement(query, columns, keys, rows_read(window.limit + more), *_window_shape(window), False)
     rows = await session.fetch(statement, {**query.values, **_cursor_values(window)})
     return _cut(rows, window)
 
@@ -165,14 +166,15 @@ async def pages(
     more: bool = True,
 ) -> dict[UUID, Page]:
     """The same page below each of many parents, in one statement."""
-    statement = _page_statement(query, columns, keys, *_window_shape(window), more, True)
+    limit = rows_read(window.limit + more)
+    statement = _page_statement(query, columns, keys, limit, *_window_shape(window), True)
     rows = await session.fetch(statement, {**query.values, **_cursor_values(window), "parents": parents})
     found: dict[int, list[Any]] = {}
     start = 0
     for place, number in Counter(map(itemgetter(0), rows)).items():  # three times as fast as itertools.groupby
         found[place] = rows[start : start + number]
         start += number
-    if more or window.backward:
+    if limit > window.limit or window.backward:
         return {parent: _cut(found.get(place, []), window) for place, parent in enumerate(parents, 1)}
     return {parent: Page(found.get(place, []), False) for place, parent in enumerate(parents, 1)}
 
@@ -207,7 +209,7 @@ def _behind_values(query: Query, window: Window) -> dict[str, Any]:
 
 
 def _cut(rows: list[Any], window: Window) -> Page:
-    # One row more than asked for may have been fetched, to know whether the list goes on.
+    # More rows than asked for may have been fetched, to know whether the list goes on.
     more = len(rows) > window.limit
     if more:
         del rows[window.limit :]
@@ -216,9 +218,9 @@ def _cut(rows: list[Any], window: Window) -> Page:
     return Page(rows, more)
 
 
-def _window_shape(window: Window) -> tuple[int, bool, tuple[bool, ...] | None]:
+def _window_shape(window: Window) -> tuple[bool, tuple[bool, ...] | None]:
     nulls = None if window.cursor is None else tuple(value is None for value in window.cursor)
-    return window.limit, window.backward, nulls
+    return window.backward, nulls
 
 
 def _cursor_values(window: Window) -> dict[str, Any]:
@@ -321,7 +323,7 @@ def _below(parents: TableValuedAlias, query: Query, inner: Select[Any]) -> Selec
     return inner.where(query.listing.parent == parents.c.id)
 
 
-@lru_cache(STATEMENTS)
+@built_once
 def _page_statement(
     query: Query,
     columns: frozenset[str],
@@ -329,7 +331,6 @@ def _page_statement(
     limit: int,
     backward: bool,
     nulls: tuple[bool, ...] | None,
-    more: bool,
     nested: bool,
 ) -> Statement[Any]:
     sorts, model = _sorts(query, backward=backward), query.listing.model
@@ -345,7 +346,7 @@ def _page_statement(
         .select_from(source)
         .where(*conditions)
         .order_by(*_ordering(sorts))
-        .limit(literal_column(str(limit + more), BigInteger))
+        .limit(literal_column(str(limit), BigInteger))
     )
     if nested:
         # A lateral join is a nested loop: the rows of a parent stay together and in their order. Which parent it is
@@ -357,7 +358,7 @@ def _page_statement(
     return Statement(statement, model.__entity__, model)
 
 
-@lru_cache(STATEMENTS)
+@built_once
 def _count_statement(query: Query, nested: bool) -> Statement[Any]:
     statement = select(func.count().label("count")).select_from(query.listing.model).where(*_conditions(query))
     if nested:
@@ -367,10 +368,9 @@ def _count_statement(query: Query, nested: bool) -> Statement[Any]:
     return Statement(statement)
 
 
-@lru_cache(STATEMENTS)
-def _behind_statement(
-    query: Query, limit: int, backward: bool, nulls: tuple[bool, ...], nested: bool
-) -> Statement[Any]:
+@built_once
+def _behind_statement(query: Query, backward: bool, nulls: tuple[bool, ...] | None, nested: bool) -> Statement[Any]:
+    assert nulls is not None  # there is a cursor
     sorts = _sorts(query, backward=not backward)
     conditions = [*_conditions(query), _beyond(sorts, nulls, inclusive=True)]
     statement = select(true().label("one")).select_from(query.listing.model).where(*conditions)

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence import pages, tasks, tokens, users
+from persistence import pages, statements, tasks, tokens, users
 from persistence.filters import Shape
 from persistence.models import Task, TaskPriority, TaskStatus
 from persistence.pages import Order, Page, Query, Window
 from persistence.session import Session
+from persistence.statements import LARGE, SIZES, rows_read
 from tests.conftest import QUICK_HASH, Account
 from tests.persistence.conftest import Write
 
@@ -579,8 +580,8 @@ FIRST = Window(20)
 
 async def plan(engine: AsyncEngine, query: Query, window: Window = FIRST, *, nested: bool = False) -> str:
     """The plan of a page's own statement."""
-    shape = window.limit, window.backward, tuple(value is None for value in window.cursor) if window.cursor else None
-    statement = pages._page_statement(query, COLUMNS, True, *shape, True, nested)
+    nulls = tuple(value is None for value in window.cursor) if window.cursor else None
+    statement = pages._page_statement(query, COLUMNS, True, rows_read(window.limit + 1), window.backward, nulls, nested)
     values = {f"c{n}": value for n, value in enumerate(window.cursor or ()) if value is not None}
     async with engine.connect() as connection:
         raw: Any = (await connection.get_raw_connection()).driver_connection
@@ -646,13 +647,94 @@ async def test_tags_and_words_are_found_by_their_index(
 
 async def test_the_statement_of_a_shape_is_built_once(session: Session, account: Account) -> None:
     def statement(query: Query) -> Any:
-        return pages._page_statement(query, COLUMNS, True, 20, False, None, True, False)
+        return pages._page_statement(query, COLUMNS, True, 21, False, None, False)
 
     shape = ("compare", "title", "eq")
 
     assert statement(Query(tasks.LISTING, shape, values={"f0": "a"})) is statement(
         Query(tasks.LISTING, shape, values={"f0": "b"})
     )
+
+
+async def test_pages_of_all_sizes_share_few_statements(session: Session, account: Account) -> None:
+    kept: Any = pages._page_statement.kept  # type: ignore[attr-defined]
+    query = of(Query(tasks.LISTING, ("compare", "version", "ne"), values={"f0": 4711}), account.id)
+    before = len(kept)
+
+    for limit in range(101):
+        for more in (False, True):
+            await pages.page(session, query, Window(limit), COLUMNS, keys=False, more=more)
+
+    assert len(kept) - before <= len(SIZES) + 1
+
+
+@pytest.mark.parametrize("wanted", range(103))
+def test_a_statement_reads_as_many_rows_as_are_wanted_and_few_more(wanted: int) -> None:
+    assert wanted <= rows_read(wanted) <= 2 * wanted
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("more", [False, True])
+async def test_a_page_of_any_size_has_that_size(
+    session: Session, crowd: UUID, nested: bool, backward: bool, more: bool
+) -> None:
+    query = Query(tasks.LISTING, order=(Order("title"), Order("created_at")), trash=True)
+    everything = await pages.page(session, of(query, crowd), Window(400), COLUMNS, keys=False)
+    ids = [row.id for row in everything.rows]
+    assert len(ids) == 400
+
+    for limit in (0, 3, 7, 29, 32, 60):
+        window = Window(limit, backward)
+        if nested:
+            found = (await pages.pages(session, query, window, COLUMNS, [crowd], keys=False, more=more))[crowd]
+        else:
+            found = await pages.page(session, of(query, crowd), window, COLUMNS, keys=False, more=more)
+
+        wanted = ids[len(ids) - limit :] if backward else ids[:limit]
+        assert [row.id for row in found.rows] == wanted
+        assert found.more or not more
+
+
+async def test_what_is_kept_of_a_list_holds_no_values(session: Session, account: Account) -> None:
+    secret = "kept by nobody" * 1_000
+    query = of(Query(tasks.LISTING, ("compare", "title", "eq"), values={"f0": secret}), account.id)
+    window = Window(7, cursor=(datetime(2026, 1, 1, tzinfo=UTC), account.id))
+    await pages.page(session, query, window, COLUMNS, keys=False)
+    await pages.count(session, query)
+    await pages.exists_behind(session, query, window)
+
+    functions: list[Any] = [pages._page_statement, pages._count_statement, pages._behind_statement]
+    for function in functions:
+        kept = function.kept
+        assert len(kept)
+        assert all(not part.values for key in kept for part in key if isinstance(part, Query))
+
+
+async def test_large_filters_are_not_kept(session: Session, account: Account) -> None:
+    kept: Any = pages._count_statement.kept  # type: ignore[attr-defined]
+    shape = ("and", *[("compare", "title", "ne")] * LARGE)
+    query = of(Query(tasks.LISTING, shape, values={f"f{n}": "x" for n in range(LARGE)}), account.id)
+    before = len(kept)
+
+    assert await pages.count(session, query) == 0
+
+    assert len(kept) == before
+
+
+def test_the_number_of_kept_statements_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statements, "STATEMENTS", 3)
+
+    @statements.built_once
+    def build(query: Query, number: int) -> list[int]:
+        return [number]
+
+    first = build(Query(tasks.LISTING), 0)
+    for number in range(1, 5):
+        assert build(Query(tasks.LISTING, values={"f0": number}), 0) is first  # what is used stays
+        build(Query(tasks.LISTING), number)
+
+    assert len(build.kept) == 3  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
