@@ -28,8 +28,7 @@ class Worker:
     async def write(self, secret: str | None, mutation: str, /, **given: Any) -> list[str]:
         """What is wrong with a mutation: the codes of its errors, on top or in the payload."""
         data, codes = await self.run(secret, DOCUMENTS[mutation], input=given)
-        payload = (data or {}).get(mutation)
-        return codes or [error["code"] for error in payload["errors"]]
+        return codes or [error["code"] for error in data[mutation]["errors"]]
 
 
 def workers(api: Api, count: int = 2) -> list[Worker]:
