@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from persistence import migrations
 from persistence.engine import create_engine
 from persistence.session import Session
 from persistence.settings import Settings
+from tests.persistence import servers
 
 T = TypeVar("T")
 Work = Callable[[Session], Awaitable[T]]
@@ -30,6 +31,15 @@ class Raw(Protocol):
     """Runs one statement in a transaction of its own, past the ORM; gives its rows."""
 
     async def __call__(self, statement: str, **values: Any) -> list[Any]: ...
+
+
+@pytest.fixture(scope="session")
+def postgres15() -> Iterator[servers.Server]:
+    """A temporary server of Debian's PostgreSQL 15: the oldest that is supported."""
+    if not (servers.POSTGRES_15 / "postgres").exists():
+        pytest.skip("PostgreSQL 15 is not installed: apt-get install postgresql-15")
+    with servers.postgres() as server:
+        yield server
 
 
 @pytest.fixture

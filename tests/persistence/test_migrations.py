@@ -1,15 +1,10 @@
 """Migrations: back and forth, the same as the models, patient but not for ever, on every supported PostgreSQL."""
 
 import asyncio
-import os
-import pwd
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,31 +20,8 @@ from persistence.session import Session
 from persistence.settings import Settings
 from persistence.viewer import Viewer
 from tests.conftest import QUICK_HASH
-
-POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
-
-
-@pytest.fixture(scope="module")
-def postgres15() -> Iterator[str]:
-    """The URL of a temporary server of Debian's PostgreSQL 15: the oldest that is supported."""
-    if not (POSTGRES_15 / "postgres").exists():
-        pytest.skip("PostgreSQL 15 is not installed: apt-get install postgresql-15")
-    home = Path(tempfile.mkdtemp(prefix="taskstore-15-"))
-    identity: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        account = pwd.getpwnam("nobody")
-        identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-        os.chown(home, account.pw_uid, account.pw_gid)
-
-    def program(name: str, *arguments: str) -> None:
-        subprocess.run([POSTGRES_15 / name, *arguments], cwd=home, check=True, capture_output=True, **identity)
-
-    data, options = str(home / "data"), f"-k {home} -c listen_addresses= -c fsync=off"
-    program("initdb", "-D", data, "-U", "ada", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-    program("pg_ctl", "start", "-w", "-D", data, "-l", str(home / "log"), "-o", options)
-    yield f"postgresql://ada@/postgres?host={home}"
-    program("pg_ctl", "stop", "-D", data, "-m", "immediate")
-    shutil.rmtree(home)
+from tests.persistence import servers
+from tests.persistence.servers import Server
 
 
 @pytest.fixture(params=["embedded", "15"])
@@ -58,7 +30,7 @@ def empty_database(request: pytest.FixtureRequest) -> str:
     if request.param == "embedded":
         make: Callable[[], str] = request.getfixturevalue("new_database")
         return make()
-    url: str = request.getfixturevalue("postgres15")
+    url: str = request.getfixturevalue("postgres15").url
     execute(url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
     return url
 
@@ -262,9 +234,9 @@ def test_an_unreachable_database_is_told_in_one_line_without_the_password() -> N
 
 
 @pytest.mark.anyio
-async def test_the_store_works_on_postgresql_15(postgres15: str) -> None:
-    await asyncio.to_thread(migrations.upgrade, postgres15)
-    engine = create_engine(Settings(database_url=postgres15))
+async def test_the_store_works_on_postgresql_15(postgres15: Server) -> None:
+    await asyncio.to_thread(migrations.upgrade, postgres15.url)
+    engine = create_engine(Settings(database_url=postgres15.url))
     session = Session(engine)
 
     async def work(session: Session) -> Viewer:
@@ -289,3 +261,36 @@ async def test_the_store_works_on_postgresql_15(postgres15: str) -> None:
     assert await pages.count(session, query) == 0
     await session.close()
     await engine.dispose()
+
+
+STARTED_WITH = "statement_timeout,lock_timeout,idle_in_transaction_session_timeout,jit,extra_float_digits"
+
+
+@pytest.mark.parametrize("ignored", ["extra_float_digits", STARTED_WITH])
+def test_a_migration_through_a_pooler_is_refused_by_name_and_leaves_nothing_behind(
+    postgres15: Server, ignored: str
+) -> None:
+    if not servers.PGBOUNCER.exists():
+        pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
+    execute(postgres15.url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    with servers.pgbouncer(postgres15, ignore_startup_parameters=ignored) as pooled:
+        for action in (migrations.upgrade, migrations.downgrade, migrations.check):
+            with pytest.raises(MigrationError, match="refused: a pooler such as PgBouncer is in between") as caught:
+                action(pooled)
+            assert "\n" not in str(caught.value)
+        if ignored == STARTED_WITH:
+            # PgBouncer gives each client its own encoding, style of dates and time zone.
+            limits = "SELECT name FROM pg_settings WHERE source = 'session' AND name ~ 'timeout|jit'"
+            assert execute(pooled, limits) == []
+        held = execute(postgres15.url, "SELECT pid FROM pg_locks WHERE locktype = 'advisory'")
+
+    assert held == []
+    assert execute(postgres15.url, TABLES) == []
+
+
+def test_a_migration_is_refused_where_a_pooler_is_configured(migrated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKSTORE_PGBOUNCER", "true")
+
+    with pytest.raises(MigrationError, match="refused: a pooler"):
+        migrations.upgrade(migrated)
+    assert migrations.status(migrated).is_current
