@@ -19,6 +19,7 @@ from graph import logs
 from graph.addresses import OwnNames, is_loopback
 from graph.budgets import SharedBudget
 from graph.context import Context, Services
+from graph.door import DOOR, Allowance, Door
 from graph.errors import classify
 from graph.execution.bounds import Bounds
 from graph.execution.budget import Budget, MemoryBudget
@@ -150,11 +151,11 @@ def create_app(settings: Settings, demo_accounts: Sequence[DemoAccount] = ()) ->
     endpoint = create_endpoint(settings, TaskstoreHost(services, metrics, demo_accounts))
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         await greet_database(services)
         keeper = asyncio.create_task(keep_house(services))
         spare_the_collector()
-        yield
+        yield {DOOR: Door(Allowance.of(settings), services.proxies)}
         await endpoint.close()
         keeper.cancel()
         with suppress(asyncio.CancelledError):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from graph.addresses import is_loopback
 from graph.database import CommandFailed, reachable, run, url
+from graph.door import KEEP_ALIVE_SECONDS
 from persistence.embedded import AlreadyRunning, EmbeddedPostgres
 from persistence.settings import ROOT, Settings, variable
 
@@ -214,13 +215,14 @@ def run_uvicorn(settings: Settings, listener: socket.socket, reload: bool) -> in
         "graph.server:worker" if supervised else "graph.app:app_from_environment",
         factory=True,
         loop="uvloop" if has_module("uvloop") else "asyncio",
-        http="httptools",
+        http="graph.sockets:HttpProtocol",
         ws="graph.sockets:WebSocketProtocol",
         ws_max_size=settings.max_body,
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,  # who asks is found by `graph.addresses.Proxies`
+        timeout_keep_alive=int(KEEP_ALIVE_SECONDS),
         timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout),
         backlog=BACKLOG,
         workers=settings.workers,

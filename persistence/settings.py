@@ -83,6 +83,13 @@ class Settings:
     root_path: str = setting(
         "", "the path below which a proxy that leaves it in the URL offers this server, as /tasks", form=forms.url_path
     )
+    head_timeout: float = setting(
+        10.0, "seconds for the head of a request, or for a new connection's first", at_least=0.1, at_most=DAY
+    )
+    max_head: int = setting(65_536, "bytes of a request before its body", at_least=1_024, at_most=10_000_000)
+    max_headers: int = setting(100, "headers of a request", at_least=10, at_most=10_000)
+    max_connections: int = setting(2_000, "connections open at once, per process", at_least=1, at_most=1_000_000)
+    max_connections_per_address: int = setting(1_000, "of which one address may have", at_least=1, at_most=1_000_000)
     allowed_origins: str = setting(
         "", "comma-separated origins of other sites that may use the API, or *", form=forms.origins
     )

@@ -24,7 +24,8 @@ async def served(app: Any, **options: Any) -> AsyncIterator[str]:
     async def with_lifespan(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         await app(scope, receive, send)
 
-    config = uvicorn.Config(with_lifespan, lifespan="off", log_level="critical", access_log=False, **options)
+    defaults: dict[str, Any] = {"lifespan": "off", "log_level": "critical", "access_log": False}
+    config = uvicorn.Config(with_lifespan, **defaults | options)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the tests keep theirs
     task = asyncio.create_task(server.serve(sockets=[listener]))
