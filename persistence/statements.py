@@ -16,7 +16,7 @@ LARGE = 24
 # One statement serves several sizes of a page. It may read so many rows, of which those that nobody asked for are left
 # out: the planner has to know a limit, or it sorts everything instead of walking an index. Usual sizes are exact, and
 # so is one row more, which tells whether the list goes on.
-SIZES = (1, 2, 5, 6, 10, 11, 20, 21, 30, 31, 50, 51, 75, 76, 100, 101)
+SIZES = (1, 2, 3, 4, 5, 6, 10, 11, 20, 21, 30, 31, 50, 51, 75, 76, 100, 101)
 
 
 Build = TypeVar("Build", bound=Callable[..., Any])
