@@ -12,6 +12,7 @@ from persistence import migrations, online
 from persistence import settings as configuration
 from persistence.engine import create_engine
 from persistence.models import Base
+from persistence.unique_ids import compare  # noqa: F401  # Alembic compares with it too
 
 TURN = 7_236_475_001
 """The advisory lock of who migrates: servers that start together take turns, and the second finds nothing to do."""

@@ -51,6 +51,7 @@ VACUUM = "VACUUM ANALYZE"
 # What the measured mutations wrote: each run starts from the same tables.
 FORGET = (
     "DELETE FROM tasks WHERE created_at > '2026-01-01'",
+    "DELETE FROM entities WHERE entity = 'Task' AND id NOT IN (SELECT id FROM tasks)",
     "TRUNCATE changes, idempotency_keys",
     VACUUM,
     "CHECKPOINT",

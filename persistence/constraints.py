@@ -6,12 +6,13 @@ Python checks first and says it better; a constraint decides when two requests r
 from sqlalchemy.exc import IntegrityError
 
 from persistence.errors import Conflict, DomainError, Invalid, NotFound, Problem
+from persistence.models.base import entities
 
+ID_TAKEN = ("This id is taken.", "ID_TAKEN", "id")
 CONFLICTS = {
     "uq_users_email": ("There is an account with this address already.", "EMAIL_TAKEN", "email"),
-    "pk_users": ("This id is taken.", "ID_TAKEN", "id"),
-    "pk_tokens": ("This id is taken.", "ID_TAKEN", "id"),
-    "pk_tasks": ("This id is taken.", "ID_TAKEN", "id"),
+    # Whether a thing of the same kind has the id or any other, nobody is told.
+    **dict.fromkeys(["pk_entities", *(f"pk_{model.__tablename__}" for model in entities().values())], ID_TAKEN),
 }
 RULES = {
     "ck_users_email_folded": ("email must be in lower case.", "email"),

@@ -231,7 +231,8 @@ def _together(model: type[Base], part: str, columns: frozenset[str], keyed: bool
     """The values are members of the objects in the one parameter `rows`. A row that meets an obstacle is left out.
 
     Keys come first, because nothing but their index says for sure whether one was used. After that an id that is taken
-    has to break a constraint, and each row goes alone.
+    has to break a constraint, and each row goes alone; so it does without keys where it is not a row of this table that
+    has the id (`persistence.unique_ids`).
     """
     given: Any = _with_free_owners(model, _given(model, keyed))
     if keyed:

@@ -38,6 +38,13 @@ class Base(DeclarativeBase):
     """Columns whose values never enter the change log or an answer."""
 
 
+def entities() -> dict[str, type[Base]]:
+    """The models of what has a type in the API, by the names of these types and in their order."""
+    models: list[type[Base]] = [mapper.class_ for mapper in Base.registry.mappers]
+    named = {model.__entity__: model for model in models if hasattr(model, "__entity__")}
+    return dict(sorted(named.items()))
+
+
 def choices(kind: type[enum.StrEnum], column: str) -> tuple[Enum, CheckConstraint]:
     """The type of an enumeration's column: VARCHAR with a CHECK, so that a value is added by an additive migration.
 
@@ -49,7 +56,10 @@ def choices(kind: type[enum.StrEnum], column: str) -> tuple[Enum, CheckConstrain
 
 
 class Identified:
-    """A UUIDv7 key, made by the application or chosen by the client that creates the row."""
+    """A UUIDv7 key, made by the application or chosen by the client that creates the row.
+
+    That of an entity is unique over all entities (`persistence.models.entities`).
+    """
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, sort_order=-10)
 

@@ -366,19 +366,29 @@ async def test_obstacles_of_some_are_no_obstacles_for_others(
     assert [a - b for a, b in zip(after, before, strict=True)] == [3, 3, 2]
 
 
-async def test_an_id_that_is_taken_is_no_obstacle_for_others_with_keys(
-    own_engine: AsyncEngine, session: Session, account: Account, statements: list[int]
+@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("by", ["a task", "a user", "a token", "a task that was purged"])
+async def test_an_id_that_is_taken_is_no_obstacle_for_others(
+    own_engine: AsyncEngine, session: Session, account: Account, statements: list[int], by: str, keyed: bool
 ) -> None:
-    first = await short_way(session, account, None)
+    first, purged = [await short_way(session, account, None) for _ in range(2)]
+    await session.transact(lambda s: tasks.purge(s, account.viewer, purged.id))
+    holders = {
+        "a task": first.id,
+        "a user": account.id,
+        "a token": account.viewer.token_id,
+        "a task that was purged": purged.id,
+    }
     before = await _count(session, account)
-    taken = functools.partial(short_way, account=account, key=key_of(account), id=first.id)
-    fine = functools.partial(short_way, account=account, key=key_of(account), title="fine")
+    key = functools.partial(key_of, account) if keyed else lambda: None
+    taken = functools.partial(short_way, account=account, key=key(), id=holders[by])
+    fine = functools.partial(short_way, account=account, key=key(), title="fine")
     statements.clear()
     created = await together(own_engine, taken, fine)
 
     assert [task and task.title for task in created] == [None, "fine"]
     after = await _count(session, account)
-    assert [a - b for a, b in zip(after, before, strict=True)] == [1, 1, 1]
+    assert [a - b for a, b in zip(after, before, strict=True)] == [1, 1, int(keyed)]
     assert statements == [2]
 
 

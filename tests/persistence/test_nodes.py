@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from persistence import nodes, reading, tasks
+from persistence.errors import Conflict
 from persistence.models import Task, Token, User
 from persistence.session import Session
 from tests.conftest import Account
@@ -52,16 +53,16 @@ async def test_somebody_elses_entities_are_not_there_except_for_an_admin(
             assert (found is not None) == is_there
 
 
-async def test_an_id_of_somebody_else_that_a_task_took_finds_the_task(
-    write: Write, session: Session, account: Account, new_account: Any
+async def test_an_id_finds_one_thing_for_everybody_whoever_tries_to_take_it(
+    write: Write, session: Session, account: Account, admin: Account, new_account: Any
 ) -> None:
     other = await new_account()
-    await write(lambda s: tasks.create(s, other.viewer, id=account.id, title="decoy"))
+    with pytest.raises(Conflict):
+        await write(lambda s: tasks.create(s, other.viewer, id=account.id, title="decoy"))
 
-    found = await nodes.by_ids(session, other.viewer, [account.id], COLUMNS)
-
-    assert found[account.id].__entity__ == "Task"
-    assert (await nodes.by_ids(session, account.viewer, [account.id], COLUMNS))[account.id].__entity__ == "User"
+    for viewer in (account.viewer, admin.viewer):
+        assert (await nodes.by_ids(session, viewer, [account.id], COLUMNS))[account.id].__entity__ == "User"
+    assert await nodes.by_ids(session, other.viewer, [account.id], COLUMNS) == {}
 
 
 async def test_only_the_kinds_that_are_asked_for_are_looked_up(session: Session, account: Account) -> None:
