@@ -25,7 +25,7 @@ from persistence.errors import (
     NotFound,
     Problem,
 )
-from persistence.failures import UnknownOutcome, is_unreachable, sqlstate
+from persistence.failures import UnknownOutcome, is_out_of_order, is_unreachable, sqlstate
 
 if TYPE_CHECKING:
     from graph.tasks import Task
@@ -132,12 +132,8 @@ def bad_input(message: str) -> RequestError:
     return RequestError(message, "BAD_USER_INPUT")
 
 
-def is_out_of_order(error: BaseException) -> bool:
-    """Whether the database cannot serve anybody now: no disk or memory left, or it no longer lets this server in.
-
-    Classes 53, 28 and 3D of PostgreSQL's appendix A.
-    """
-    return (sqlstate(error) or "").startswith(("53", "28", "3D"))
+DISK_FULL = "53100"
+"""SQLSTATE of disk_full."""
 
 
 def classify(error: BaseException) -> RequestError | None:
@@ -147,6 +143,13 @@ def classify(error: BaseException) -> RequestError | None:
             "The connection to the database broke while the change was being saved: it may be saved or not. "
             "Look, or send it again with the same idempotencyKey.",
             "UNKNOWN_OUTCOME",
+        )
+    if sqlstate(error) == DISK_FULL:
+        return RequestError(
+            "The database has no space left on its disk, so this was not done; its operator has to make room.",
+            "STORAGE_FULL",
+            status=503,
+            headers={"Retry-After": "30"},
         )
     if isinstance(error, (DatabaseUnreachable, PoolTimeout)) or is_unreachable(error) or is_out_of_order(error):
         return RequestError(

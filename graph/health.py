@@ -11,11 +11,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from persistence import migrations
-from persistence.failures import FAILURES
+from persistence.failures import FAILURES, READ_ONLY, sqlstate
 from persistence.pool import FairPool
+from persistence.readers import readers_of
 
 PATIENCE = 3.0
 """Seconds the database has to answer."""
+
+IS_READ_ONLY = text("SELECT current_setting('transaction_read_only') = 'on'")
+REVISION = text("SELECT version_num FROM alembic_version")
+UNDEFINED_TABLE = "42P01"
 
 
 class Health:
@@ -37,7 +42,7 @@ class Health:
         return JSONResponse({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
-        """200 when the database answers and is migrated to this code's revision, otherwise 503 with the reason."""
+        """200 when the database answers, takes writes and is at this code's revision, otherwise 503 with the reason."""
         return self._answer(await self._state())
 
     async def healthz(self, request: Request) -> Response:
@@ -53,17 +58,25 @@ class Health:
     async def _state(self) -> dict[str, Any]:
         revision: dict[str, str | None] = {"current": None, "needed": self.head}
         state: dict[str, Any] = {"status": "ok", "revision": revision}
+        reason, readers = None, readers_of(self.engine)
         try:
             async with asyncio.timeout(PATIENCE), self.engine.connect() as connection:
-                found = await connection.execute(text("SELECT version_num FROM alembic_version"))
+                if await connection.scalar(IS_READ_ONLY):
+                    reason = "the database is read-only"
+                    readers.troubles.tell(READ_ONLY)
+                    readers.renew()  # what comes next is asked where the address leads then
+                found = await connection.execute(REVISION)
                 revision["current"] = found.scalar_one_or_none()
-        except ProgrammingError:
-            pass  # no such table: nothing was migrated yet
-        except FAILURES:
-            return state | {"status": "unavailable", "reason": "the database does not answer"}
-        if revision["current"] != self.head:
-            return state | {"status": "unavailable", "reason": "the database is not at this code's revision"}
-        return state
+        except FAILURES as error:
+            readers.troubles.note(error)
+            if sqlstate(error) != UNDEFINED_TABLE:  # then nothing was migrated yet
+                reason = "the database does not answer"
+                if isinstance(error, ProgrammingError):
+                    reason = "the database does not tell its revision"
+        if reason is None and revision["current"] != self.head:
+            reason = "the database is not at this code's revision"
+        reason = reason or readers.troubles.lasting
+        return state if reason is None else state | {"status": "unavailable", "reason": reason}
 
     @staticmethod
     def _answer(state: dict[str, Any]) -> Response:

@@ -35,7 +35,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.types import TypeEngine
 
 from persistence.changes import OWNER, defaults, initial, plain
-from persistence.failures import ConnectionBroke, NothingDone, UnknownOutcome, is_unreachable
+from persistence.failures import ConnectionBroke, NothingDone, UnknownOutcome, is_out_of_order, is_unreachable
 from persistence.idempotency import ENTITY, Key
 from persistence.ids import new_id
 from persistence.models import Action, Base, Change, IdempotencyKey
@@ -172,7 +172,7 @@ async def write(creation: Creation, readers: Readers, rows: list[dict[str, Any]]
     try:
         return await _write_together(creation.together, readers, rows)
     except PostgresError as error:
-        if is_unreachable(error):  # raised before there was a connection
+        if is_unreachable(error) or is_out_of_order(error):
             raise
         # Otherwise one spoils it for all, so each has to go alone.
     return await asyncio.gather(*(_write_alone(creation.alone, readers, row) for row in rows), return_exceptions=True)

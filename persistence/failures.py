@@ -27,6 +27,10 @@ UNREACHABLE: tuple[type[BaseException], ...] = (
 FAILURES: tuple[type[BaseException], ...] = (SQLAlchemyError, AsyncAdapt_Error, asyncpg.PostgresError, *UNREACHABLE)
 
 
+READ_ONLY = "25006"
+"""SQLSTATE of read_only_sql_transaction (PostgreSQL documentation, appendix A)."""
+
+
 class ConnectionBroke(ConnectionError):
     """The connection broke during a statement, which may have been carried out or not."""
 
@@ -47,6 +51,12 @@ def is_unreachable(error: BaseException) -> bool:
     if isinstance(cause, asyncpg.InterfaceError):
         return "closed" in str(cause)  # it is also raised for a connection that is busy, which is a bug here
     return isinstance(cause, UNREACHABLE)
+
+
+def is_out_of_order(error: BaseException) -> bool:
+    """Whether the database cannot serve anybody now, and says so: no disk, memory or connection left, files that it
+    cannot read or write, a user or database that it does not know. Classes 53, 58, 28 and 3D of appendix A."""
+    return (sqlstate(error) or "").startswith(("53", "58", "28", "3D"))
 
 
 def is_outdated(error: BaseException) -> bool:

@@ -25,6 +25,7 @@ from persistence.failures import FAILURES, ConnectionBroke, NothingDone, is_undo
 from persistence.patience import SETTLE_SECONDS, Watch, bounded
 from persistence.reading import Statement
 from persistence.sharing import Shared
+from persistence.troubles import Troubles
 
 Row = TypeVar("Row")
 Asked = TypeVar("Asked")
@@ -74,6 +75,7 @@ class Readers:
         self._queue.on_unclaimed = self.give
         self._pool = pool
         self._watch = Watch()
+        self.troubles = Troubles()
         self._apart: dict[asyncio.Task[None], Reader] = {}
         self._closed = False
 
@@ -106,7 +108,11 @@ class Readers:
         Raises the driver's errors, and `ConnectionBroke` or, where it was certainly not carried out, `NothingDone`.
         After `patience` seconds without an answer, the connection counts as broken.
         """
-        reader = await self.take()
+        try:
+            reader = await self.take()
+        except Exception as error:
+            self.troubles.note(error)
+            raise
         task = None
         if patience is not None:
             task = asyncio.current_task()
@@ -117,6 +123,7 @@ class Readers:
         except Exception as error:
             if task is not None:
                 self._watch.end(task)
+            self.troubles.note(error)
             if not is_unreachable(error):
                 self.give(reader)
                 raise

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session as SyncSession
 
 from persistence.constraints import violated
-from persistence.failures import FAILURES, UnknownOutcome, is_outdated, is_undone, is_unreachable, sqlstate
+from persistence.failures import FAILURES, READ_ONLY, UnknownOutcome, is_outdated, is_undone, is_unreachable, sqlstate
 from persistence.patience import SETTLE_SECONDS, bounded
 from persistence.pool import goes_on
 from persistence.readers import Asked, Kind, Readers, readers_of
@@ -30,8 +30,6 @@ ATTEMPTS = 4
 """How often a transaction is tried that lost to a concurrent one."""
 OUTDATED = 10
 """How often it is tried that meets prepared statements which the last steps of a migration have outdated."""
-READ_ONLY = "25006"
-"""SQLSTATE of read_only_sql_transaction."""
 CANCELLED = "57014"
 """SQLSTATE of query_canceled. In the first second it was not meant for this statement."""
 RETRIABLE = {"40001", "40P01"}
@@ -184,6 +182,7 @@ class Session(AsyncSession):
             try:
                 return await self._attempt(work)
             except Exception as error:
+                self._readers.troubles.note(error)
                 if is_outdated(error) and outdated < OUTDATED:
                     outdated, attempt = outdated + 1, attempt - 1
                     dialect: Any = self._engine.dialect

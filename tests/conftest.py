@@ -67,10 +67,12 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
     server.stop()
 
 
-async def on_server(url: str, statement: str) -> None:
+async def on_server(url: str, *statements: str) -> None:
     engine = create_engine(Settings(database_url=url), pooled=False)
     async with engine.connect() as connection:
-        await (await connection.execution_options(isolation_level="AUTOCOMMIT")).execute(text(statement))
+        connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        for statement in statements:
+            await connection.execute(text(statement))
     await engine.dispose()
 
 

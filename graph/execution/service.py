@@ -32,12 +32,13 @@ STATUSES = {
     "FORBIDDEN": 403,
     "RATE_LIMITED": 429,
     "UNAVAILABLE": 503,
+    "STORAGE_FULL": 503,
     "TIMEOUT": 504,
     "INTERNAL_SERVER_ERROR": 500,
 }
 
 # When one of these left nothing of the data, the request as a whole has failed, and its status says so.
-FATAL = frozenset({"UNAUTHENTICATED", "FORBIDDEN", "RATE_LIMITED", "UNAVAILABLE"})
+FATAL = frozenset({"UNAUTHENTICATED", "FORBIDDEN", "RATE_LIMITED", "UNAVAILABLE", "STORAGE_FULL"})
 
 
 class Refused(Exception):
