@@ -4,9 +4,10 @@ import asyncio
 import gc
 import json
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -42,10 +43,12 @@ from persistence.passwords import Passwords
 from persistence.session import Session
 from persistence.settings import Settings, variable
 
+T = TypeVar("T")
+
 HOUSEKEEPING_SECONDS = 30.0
 """How often it is written down which tokens were used."""
 FORGET_EVERY = 60
-"""Every so many rounds of housekeeping what is too old is deleted."""
+"""Every so many rounds of housekeeping, from the first one on, what is too old is deleted."""
 API_PATHS = ("/graphql", "/graphql/")
 GC_THRESHOLD = 50_000
 """Objects made before the collector looks at the young ones: an answer of 1,000 rows must not start it ten times."""
@@ -254,12 +257,17 @@ async def keep_house(services: Services) -> None:
     while True:
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
         rounds += 1
-        try:
-            await note_used_tokens(services)
-            if rounds % FORGET_EVERY == 0:
-                await forget_old(services)
-        except Exception as error:
-            logs.log.warning("housekeeping failed", exc_info=error)
+        await unless_it_fails(note_used_tokens(services))
+        if rounds % FORGET_EVERY == 1:
+            await forget_old(services)
+
+
+async def unless_it_fails(work: Awaitable[None]) -> None:
+    """Do a part of the housekeeping. What fails is tried again next time, and keeps nothing else from being done."""
+    try:
+        await work
+    except Exception as error:
+        logs.log.warning("housekeeping failed", exc_info=error)
 
 
 async def note_used_tokens(services: Services) -> None:
@@ -274,18 +282,29 @@ async def note_used_tokens(services: Services) -> None:
 
 
 async def forget_old(services: Services) -> None:
-    async def work(session: Session) -> None:
-        await idempotency.forget_old(session)
-        await throttle.forget_old(session)
-        await budgets.forget_full(session, capacity=services.settings.rate_budget, refill=services.settings.rate_refill)
+    """Delete what is too old, each batch in a transaction of its own, until nothing is left of it."""
+    settings = services.settings
+    full = partial(budgets.forget_full, capacity=settings.rate_budget, refill=settings.rate_refill)
+    await unless_it_fails(forget_answers(services))
+    for forget in (throttle.forget_old, full):
+        await unless_it_fails(in_batches(services, forget))
 
-    await in_own_session(services, work)
+
+async def forget_answers(services: Services) -> None:
+    after = await in_own_session(services, idempotency.forget_old)
+    while after is not None:
+        after = await in_own_session(services, partial(idempotency.forget_old, after=after))
 
 
-async def in_own_session(services: Services, work: Any) -> None:
+async def in_batches(services: Services, forget: Callable[[Session], Awaitable[bool]]) -> None:
+    while await in_own_session(services, forget):
+        pass
+
+
+async def in_own_session(services: Services, work: Callable[[Session], Awaitable[T]]) -> T:
     session = Session(services.engine)
     try:
-        await session.transact(work)
+        return await session.transact(work)
     finally:
         await session.close()
 

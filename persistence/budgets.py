@@ -16,7 +16,6 @@ from sqlalchemy import (
     Integer,
     Table,
     bindparam,
-    delete,
     extract,
     func,
     literal_column,
@@ -26,6 +25,7 @@ from sqlalchemy import cast as converted
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from persistence import batches
 from persistence.models import RateBudget
 from persistence.reading import Statement
 from persistence.session import Session
@@ -94,6 +94,10 @@ async def take(session: Session, key: str, points: int, *, capacity: int, refill
     return Held(row.points, row.at, False)
 
 
-async def forget_full(session: AsyncSession, *, capacity: int, refill: float) -> None:
-    """Forget the budgets that are full again: that is what a budget is of which nothing is known."""
-    await session.execute(delete(RateBudget).where(REFILLED >= CAPACITY), {"capacity": capacity, "refill": refill})
+async def forget_full(session: AsyncSession, *, capacity: int, refill: float) -> bool:
+    """Forget a batch of the budgets that are full again, and say whether there may be more.
+
+    Full is what a budget is of which nothing is known.
+    """
+    gone = batches.some(RateBudget, REFILLED >= CAPACITY).returning(RateBudget.counted_at)
+    return batches.is_full(len((await session.execute(gone, {"capacity": capacity, "refill": refill})).all()))

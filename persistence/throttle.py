@@ -12,9 +12,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Interval, bindparam, delete, func, text
+from sqlalchemy import Interval, bindparam, func, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from persistence import batches
 from persistence.models import SignInAttempts
 
 
@@ -158,6 +159,7 @@ class Turns:
                 del self._turns[key]
 
 
-async def forget_old(session: AsyncSession) -> None:
-    """Forget the attempts that no longer count."""
-    await session.execute(delete(SignInAttempts).where(SignInAttempts.last_at < func.now() - FORGET_AFTER))
+async def forget_old(session: AsyncSession) -> bool:
+    """Forget a batch of the attempts that no longer count, and say whether there may be more."""
+    gone = batches.some(SignInAttempts, SignInAttempts.last_at < func.now() - FORGET_AFTER)
+    return batches.is_full(len((await session.execute(gone.returning(SignInAttempts.failures))).all()))
