@@ -2,7 +2,9 @@
 # ruff: noqa: T201  # its output is what it is for
 
 import argparse
+import importlib
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
@@ -13,9 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 EXIT_CODES = """\
 exit codes:
-  0    done, or stopped by Ctrl-C or SIGTERM
+  0    done; for the server also: stopped by Ctrl-C or SIGTERM
   1    refused or failed; the last line on standard error says why
   2    the command line is wrong
+  130  interrupted by Ctrl-C
 """
 
 
@@ -25,13 +28,20 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(with_default_command(arguments))
     if options.action == "help":
         return main([*options.topic, "--help"])
-    from graph import commands  # the packages, and most of the time a start takes
-
+    module, _, function = options.action.partition(".")
     try:
-        return getattr(commands, options.action)(options) or 0
+        # The packages, and most of the time a start takes.
+        command = getattr(importlib.import_module(f"graph.commands.{module}"), function)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return command(options) or 0
     except KeyboardInterrupt:
         return 130
-    except commands.EXPECTED as error:
+    except Exception as error:
+        from graph.commands import expected
+
+        if not isinstance(error, expected()):
+            raise
         print(f"taskstore: {error}", file=sys.stderr)
         return 1
 
@@ -44,6 +54,7 @@ def with_default_command(arguments: Sequence[str]) -> list[str]:
     return list(arguments) or ["serve"]
 
 
+ROLES = ["MEMBER", "ADMIN"]
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -108,42 +119,71 @@ def make_parser() -> argparse.ArgumentParser:
         command.set_defaults(action=action)
         return command
 
-    add_serve(add(commands, "serve", "serve", "start the server (the default)", SERVE))
-    installing = add(commands, "install", "install", "only make the environment, from the lock files")
+    add_serve(add(commands, "serve", "serving.serve", "start the server (the default)", SERVE))
+    installing = add(commands, "install", "serving.install", "only make the environment, from the lock files")
     installing.add_argument("--dev", action="store_true", help="with the tools for tests")
-    add(commands, "test", "test", "run all tests; takes the arguments of pytest", TEST)
+    add(commands, "test", "serving.test", "run all tests; takes the arguments of pytest", TEST)
 
     db = commands.add_parser("db", help="migrations: upgrade, downgrade, status, reset, check, sql")
     actions = db.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    up = add(actions, "upgrade", "db_upgrade", "bring the database to the newest revision, or to the one named")
+    up = add(actions, "upgrade", "database.upgrade", "bring the database to the newest revision, or to the one named")
     up.add_argument("revision", nargs="?", default="head")
-    down = add(actions, "downgrade", "db_downgrade", "take the database back by one revision, or to the one named")
+    down = add(
+        actions, "downgrade", "database.downgrade", "take the database back by one revision, or to the one named"
+    )
     down.add_argument("revision", nargs="?", default="-1", help="-1 (default), base (empty) or a revision")
-    add(actions, "status", "db_status", "say which revision the database has; exit code 1 when it is not the newest")
-    reset = add(actions, "reset", "db_reset", "delete everything and make the tables anew")
+    add(
+        actions,
+        "status",
+        "database.status",
+        "say which revision the database has; exit code 1 when it is not the newest",
+    )
+    reset = add(actions, "reset", "database.reset", "delete everything and make the tables anew")
     reset.add_argument("--yes", action="store_true", help="really")
-    add(actions, "check", "db_check", "compare the migrations with the models, on a temporary database")
-    add(actions, "sql", "db_sql", "print the SQL of the migrations, to run by hand").add_argument(
+    add(actions, "check", "database.check", "compare the migrations with the models, on a temporary database")
+    add(actions, "sql", "database.sql", "print the SQL of the migrations, to run by hand").add_argument(
         "revision", nargs="?", default="head"
     )
 
     add_schema(
         add(
-            commands, "schema", "schema", "compare the schema with schema.graphql, write it, or list operations", SCHEMA
+            commands,
+            "schema",
+            "schema.run",
+            "compare the schema with schema.graphql, write it, or list operations",
+            SCHEMA,
         )
     )
 
     user = commands.add_parser("user", help="accounts")
     users = user.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_user_create(
-        add(users, "create", "user_create", "create an account, such as that of the first admin", USER_CREATE)
+        add(users, "create", "users.create", "create an account, such as that of the first admin", USER_CREATE)
     )
+
+    listing = add(users, "list", "users.show", "list the accounts, by address")
+    listing.add_argument("--role", choices=ROLES, type=str.upper, help="only those with this role")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    password = add(users, "set-password", "users.set_password", "give an account a new password", SET_PASSWORD)
+    password.add_argument("--email", required=True, metavar="E", help="whose password")
+    role = add(users, "set-role", "users.set_role", "make somebody an admin, or a member", SET_ROLE)
+    role.add_argument("--email", required=True, metavar="E", help="whose role")
+    role.add_argument("--role", required=True, choices=ROLES, type=str.upper, help="what they may do")
+    deleting = add(users, "delete", "users.delete", "delete an account and all that it owns, for good")
+    deleting.add_argument("--email", required=True, metavar="E", help="whose account")
+    deleting.add_argument("--yes", action="store_true", help="really")
 
     token = commands.add_parser("token", help="access tokens for scripts")
     tokens = token.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    add_token_create(add(tokens, "create", "token_create", "create a token and print its secret, alone", TOKEN_CREATE))
+    add_token_create(add(tokens, "create", "tokens.create", "create a token and print its secret, alone", TOKEN_CREATE))
 
-    seeding = add(commands, "seed", "seed", "make the demo accounts and tasks where they are missing", SEED)
+    held = add(tokens, "list", "tokens.show", "list the tokens of an account, without their secrets")
+    held.add_argument("--email", required=True, metavar="E", help="whose tokens")
+    held.add_argument("--json", action="store_true", help="as JSON")
+    revoking = add(tokens, "revoke", "tokens.revoke", "revoke a token, as `./run token list` shows it")
+    revoking.add_argument("id", metavar="ID", help="its id")
+
+    seeding = add(commands, "seed", "serving.seed", "make the demo accounts and tasks where they are missing", SEED)
     seeding.add_argument("--demo", action="store_true", help="also in the database of DATABASE_URL")
 
     helping = commands.add_parser("help", help="show this, or the help of a command")
@@ -179,9 +219,7 @@ def add_schema(command: argparse.ArgumentParser) -> None:
 def add_user_create(command: argparse.ArgumentParser) -> None:
     command.add_argument("--email", required=True, metavar="E", help="the address to sign in with")
     command.add_argument("--name", required=True, metavar="N", help="the name to show")
-    command.add_argument(
-        "--role", choices=["MEMBER", "ADMIN"], type=str.upper, default="MEMBER", help="default: MEMBER"
-    )
+    command.add_argument("--role", choices=ROLES, type=str.upper, default="MEMBER", help="default: MEMBER")
 
 
 def add_token_create(command: argparse.ArgumentParser) -> None:
@@ -234,6 +272,19 @@ The password, at least 10 characters, is asked for on the terminal, or read from
 examples:
   ./run user create --email ada@example.org --name Ada --role ADMIN
   ./run user create --email ada@example.org --name Ada < password.txt"""
+
+SET_PASSWORD = """\
+For somebody who is locked out. The new password, at least 10 characters, is asked for on the terminal, or read from
+standard input: one line. All sessions of the account end; its tokens for scripts stay.
+
+example:
+  ./run user set-password --email ada@example.org"""  # noqa: S105  # not a password
+
+SET_ROLE = """\
+A running server knows it within TASKSTORE_TOKEN_CACHE_SECONDS. The last admin stays one.
+
+example:
+  ./run user set-role --email ada@example.org --role ADMIN"""
 
 TOKEN_CREATE = """\
 Only the secret is printed to standard output, and only this once: the store keeps its hash.

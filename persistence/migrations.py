@@ -1,21 +1,23 @@
-"""Alembic from Python: bring a database to a revision, or say where it stands."""
+"""Alembic from Python: bring a database to a revision, or say where it stands.
+
+Alembic itself is imported by what migrates: where a database stands is asked by every command, and it takes 0.1 s.
+"""
 
 import asyncio
 import io
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence.engine import DatabaseUnreachable, create_engine, reason
 from persistence.failures import FAILURES, is_unreachable, sqlstate
-from persistence.online import BUSY
 from persistence.settings import ROOT, load
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 POOLED = (
     "migration refused: a pooler such as PgBouncer is in between, which keeps no session and passes no settings on; "
@@ -39,7 +41,9 @@ class Status:
         return self.current == self.head
 
 
-def configuration(url: str, output: io.StringIO | None = None) -> Config:
+def configuration(url: str, output: io.StringIO | None = None) -> "Config":
+    from alembic.config import Config
+
     config = Config(ROOT / "alembic.ini", output_buffer=output or io.StringIO(), stdout=io.StringIO())
     config.attributes["settings"] = load(database_url=url)
     return config
@@ -47,29 +51,35 @@ def configuration(url: str, output: io.StringIO | None = None) -> Config:
 
 def upgrade(url: str, revision: str = "head") -> None:
     """Bring the database at `url` up to a revision. Raises `MigrationError` and `DatabaseUnreachable`."""
-    run(command.upgrade, url, revision)
+    run("upgrade", url, revision)
 
 
 def downgrade(url: str, revision: str = "base") -> None:
     """Take the database at `url` back to a revision. Raises `MigrationError`."""
-    run(command.downgrade, url, revision)
+    run("downgrade", url, revision)
 
 
 def check(url: str) -> None:
     """Compare the migrated database with the models. Raises `MigrationError` that names what differs."""
-    run(command.check, url)
+    run("check", url)
 
 
 def sql(revision: str = "head") -> str:
     """The SQL of all migrations up to a revision, for people who run it by hand."""
+    from alembic import command
+
     output = io.StringIO()
     command.upgrade(configuration("postgresql:///offline", output), revision, sql=True)
     return output.getvalue()
 
 
-def run(action: object, url: str, *arguments: str) -> None:
+def run(action: str, url: str, *arguments: str) -> None:
+    """Run one of Alembic's commands, by its name."""
+    from alembic import command
+    from alembic.util import CommandError
+
     try:
-        action(configuration(url), *arguments)  # type: ignore[operator]  # Alembic's commands share no type
+        getattr(command, action)(configuration(url), *arguments)
     except CommandError as error:
         raise MigrationError(f"migration failed: {' '.join(str(error).split())}") from None
     except FAILURES as error:
@@ -78,6 +88,8 @@ def run(action: object, url: str, *arguments: str) -> None:
 
 def explained(url: str, error: BaseException) -> MigrationError | DatabaseUnreachable:
     """A failure of the database in one line; what the failed migration had changed is rolled back."""
+    from persistence.online import BUSY
+
     if sqlstate(error) == "08P01" and "startup parameter" in str(error):
         return MigrationError(POOLED)
     if sqlstate(error) in BUSY:
@@ -95,10 +107,8 @@ def engine_of(url: str) -> AsyncEngine:
 
 
 def head() -> str:
-    """The revision this code needs."""
-    revision = ScriptDirectory(ROOT / "alembic").get_current_head()
-    assert revision is not None
-    return revision
+    """The revision this code needs: that of the last migration, by whose number its file begins."""
+    return max(file.name.partition("_")[0] for file in (ROOT / "alembic" / "versions").glob("[0-9]*_*.py"))
 
 
 async def current(engine: AsyncEngine) -> str | None:

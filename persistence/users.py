@@ -160,7 +160,7 @@ async def delete(session: Session, viewer: Viewer, id: UUID, *, if_version: int 
     user = await for_update(session, viewer, id, if_version)
     await keep_an_admin(session, user)
     await session.delete(user)
-    await changes.purge_owned(session, user.id, viewer.id)
+    await changes.purge_owned(session, user.id, session.actor_id)
     await session.flush()
     await idempotency.forget_answers_of(session, user.id)
     return user.id

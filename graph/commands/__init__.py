@@ -1,0 +1,16 @@
+"""What the commands do. Each takes its parsed arguments and returns an exit code, None being 0.
+
+A module each for what belongs together, so that a command loads no more than it needs.
+"""
+
+
+def expected() -> tuple[type[Exception], ...]:
+    """Errors for the person at the terminal: the text of each is one line without secrets."""
+    from graph.database import CommandFailed
+    from persistence.embedded import EmbeddedError
+    from persistence.engine import DatabaseUnreachable
+    from persistence.errors import DomainError
+    from persistence.migrations import MigrationError
+    from persistence.settings import SettingsError
+
+    return CommandFailed, EmbeddedError, DatabaseUnreachable, MigrationError, SettingsError, DomainError
