@@ -274,11 +274,13 @@ class Context:
         """
         self.session.actor_id = self.viewer.id if self.viewer else None
         if self.viewer is not None and values[OWNER[model].key] != self.viewer.id:
-            return await self.write(payload, input, work)  # which asks whether the viewer is still an admin
+            async with creation.turn(self.session, model, values):
+                return await self.write(payload, input, work)  # which asks whether the viewer is still an admin
         _, key = self._key(payload, input, None)
         created = await creation.create(self.session, model, values, part, key, columns)
         if created is None:
-            return await self.write(payload, input, work)
+            async with creation.turn(self.session, model, values):
+                return await self.write(payload, input, work)
         self.loaders.clear()
         return payload(**{part: created})
 

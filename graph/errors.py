@@ -7,8 +7,7 @@ What the sender of a mutation can mend is a `UserError` in its payload. What nob
 from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
-from asyncpg import DataError, PostgresError, QueryCanceledError
-from sqlalchemy.exc import DBAPIError
+from asyncpg import DataError, QueryCanceledError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from graph.execution.errors import RequestError
@@ -25,7 +24,7 @@ from persistence.errors import (
     NotFound,
     Problem,
 )
-from persistence.failures import UnknownOutcome, is_out_of_order, is_unreachable, sqlstate
+from persistence.failures import Contended, UnknownOutcome, is_out_of_order, is_unreachable, sqlstate
 
 if TYPE_CHECKING:
     from graph.tasks import Task
@@ -163,7 +162,7 @@ def classify(error: BaseException) -> RequestError | None:
         return RequestError("The database needed too long for this; ask for less.", "TIMEOUT")
     if isinstance(cause, DataError):
         return bad_input("A value of the request cannot be stored or compared by the database.")
-    if isinstance(error, (DBAPIError, PostgresError)) and sqlstate(error) in ("40001", "40P01", "55P03"):
+    if isinstance(error, Contended) or sqlstate(error) in ("40001", "40P01", "55P03"):
         return RequestError("Others are changing the same things; try again.", "CONTENTION")
     if isinstance(error, DomainError):
         return RequestError(error.message, error.code)

@@ -9,7 +9,8 @@ nothing is written and the long way through the ORM says what is wrong. A test h
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, cast
@@ -35,7 +36,14 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.types import TypeEngine
 
 from persistence.changes import OWNER, defaults, initial, plain
-from persistence.failures import ConnectionBroke, NothingDone, UnknownOutcome, is_out_of_order, is_unreachable
+from persistence.failures import (
+    ConnectionBroke,
+    Contended,
+    NothingDone,
+    UnknownOutcome,
+    is_out_of_order,
+    is_unreachable,
+)
 from persistence.idempotency import ENTITY, Key
 from persistence.ids import new_id
 from persistence.models import Action, Base, Change, IdempotencyKey
@@ -55,6 +63,9 @@ ATTEMPTS = 3
 
 PATIENCE = 2.0
 """After so many seconds without an answer it is sent over another connection: nothing in it waits for others."""
+
+TURN_SECONDS = 3.0
+"""As `TASKSTORE_LOCK_TIMEOUT` has it unless it is set."""
 
 _LOGGED: Statement[Any] = Statement(select(Change.id).where(Change.id == bindparam("id", type_=Change.id.type)))
 
@@ -92,6 +103,25 @@ async def create(
         created = await _again(session, creation, row, frozenset(apart), error)
     session.rows += created is not None
     return created
+
+
+@asynccontextmanager
+async def turn(session: Session, model: type[Base], values: Mapping[str, Any]) -> AsyncIterator[None]:
+    """The turn of a new row to go the long way. Rows of one owner go one after another.
+
+    The owner may be locked, by who deletes the account: then one connection waits for that, and others are left to
+    others. Raises `Contended` when its turn does not come for as long as the database waits for a lock.
+    """
+    lock = session.turn_of((model, values[OWNER[model].key]))
+    try:
+        async with asyncio.timeout(TURN_SECONDS):
+            await lock.acquire()
+    except TimeoutError:
+        raise Contended from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 async def _again(
@@ -192,8 +222,8 @@ async def _write_together(statement: Statement[Any], readers: Readers, rows: lis
 
 async def _write_alone(statement: Statement[Any], readers: Readers, row: dict[str, Any]) -> Any:
     fields = orjson.dumps(row["log_fields"]).decode()
-    [created] = await readers.once(statement, statement.arguments({**row, "log_fields": fields}), PATIENCE)
-    return created
+    rows = await readers.once(statement, statement.arguments({**row, "log_fields": fields}), PATIENCE)
+    return rows[0] if rows else None
 
 
 TEXTS: dict[type, Callable[[Any], str]] = {
@@ -217,11 +247,15 @@ def _absent(model: type[Base]) -> dict[str, None]:
 
 
 def _alone(model: type[Base], part: str, columns: frozenset[str], keyed: bool) -> Statement[Any]:
-    """The values of one row are parameters. What is an obstacle breaks a constraint."""
+    """The values of one row are parameters. An owner who is gone or locked leaves it out, other obstacles break a
+    constraint."""
     given = {name: bindparam(name, type_=type_) for name, type_ in _given(model, keyed).items()}
-    new = insert(_table(model)).values({name: given[name] for name in _absent(model)})
+    row: Any = select(*(given[name] for name in _absent(model)))
+    for owner in _owners(model):
+        row = _free(row.where(owner == given[OWNER[model].key]))
+    new: Any = insert(_table(model)).from_select(list(_absent(model)), row, include_defaults=False)
     created = new.returning(*_public(model)).cte("created")
-    written_too = [_logged(model, given).cte("logged")]
+    written_too = [_logged(model, given, created).cte("logged")]
     if keyed:
         written_too.append(_kept(model, part, given, created.c).cte("kept"))
     return Statement(_written(created, columns).add_cte(*written_too), model.__entity__, model)
@@ -279,13 +313,21 @@ def _with_free_owners(model: type[Base], types: Mapping[str, Any]) -> Any:
     recordset = func.jsonb_to_recordset(bindparam("rows", type_=JSONB)).table_valued(*members)
     rows = select(recordset.render_derived(name="row", with_types=True)).cte("rows")
     found = select(rows)
-    for reference in OWNER[model].property.columns[0].foreign_keys:
-        owner = reference.column
+    for owner in _owners(model):
         owners = func.array(select(rows.c[OWNER[model].key]).scalar_subquery(), type_=ARRAY(owner.type))
-        free = select(owner).where(owner == any_(owners))
-        free = free.with_for_update(read=True, key_share=True, skip_locked=True)
-        found = found.where(rows.c[OWNER[model].key].in_(select(free.cte("owners").c[owner.name])))
+        free = _free(select(owner).where(owner == any_(owners))).cte("owners")
+        found = found.where(rows.c[OWNER[model].key].in_(select(free.c[owner.name])))
     return found.cte("given")
+
+
+def _owners(model: type[Base]) -> list[Any]:
+    """The column that says which row owns one of the model, unless they own themselves."""
+    return [reference.column for reference in OWNER[model].property.columns[0].foreign_keys]
+
+
+def _free(owners: Any) -> Any:
+    """Only those that nobody has locked; they cannot be deleted before the statement is over."""
+    return owners.with_for_update(read=True, key_share=True, skip_locked=True)
 
 
 def _logged(model: type[Base], given: Any, source: Any = None) -> Any:

@@ -39,6 +39,10 @@ class NothingDone(ConnectionBroke):
     """The connection was of no use for a statement, which has certainly not been carried out."""
 
 
+class Contended(Exception):
+    """Others kept what a write needs for too long; nothing was written."""
+
+
 class UnknownOutcome(Exception):
     """The connection broke while a write was being saved: it may be there or not. A retry with the same key is safe."""
 

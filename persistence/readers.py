@@ -14,6 +14,7 @@ from asyncio import Future
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from asyncpg import DeadlockDetectedError, QueryCanceledError
 from sqlalchemy import PoolProxiedConnection, exc
@@ -76,6 +77,7 @@ class Readers:
         self._pool = pool
         self._watch = Watch()
         self.troubles = Troubles()
+        self.turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
         self._apart: dict[asyncio.Task[None], Reader] = {}
         self._closed = False
 

@@ -153,6 +153,10 @@ class Session(AsyncSession):
         self._fetches += 1
         return self._readers.share(kind, run, asked, apart)
 
+    def turn_of(self, what: Hashable) -> asyncio.Lock:
+        """What lets in one after another of the process who are about to wait for the same thing of the database."""
+        return self._readers.turns.setdefault(what, asyncio.Lock())
+
     async def close(self) -> None:
         if self.in_transaction():
             with self._bounded():

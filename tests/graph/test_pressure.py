@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from graph.app import Application, TaskstoreHost, create_app
 from persistence.engine import create_engine
+from persistence.models import Role
 from persistence.settings import Settings
 from tests.conftest import Account
 from tests.execution.serving import served
@@ -267,3 +269,44 @@ async def test_the_timeouts_reach_the_server(settings: Settings) -> None:
     await engine.dispose()
 
     assert shown == ["1500ms", "250ms"]
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+async def test_creations_that_wait_for_a_locked_owner_delay_nobody_else(
+    engine: AsyncEngine, quick: Settings, new_account: Any, keyed: bool
+) -> None:
+    leaving, other, admin = await new_account(), await new_account(), await new_account(Role.ADMIN)
+    small = replace(quick, pool_size=3, pool_overflow=0)
+
+    def given(**more: Any) -> dict[str, Any]:
+        return {"input": {"title": "x", **more, **({"idempotencyKey": uuid.uuid4().hex} if keyed else {})}}
+
+    async with (
+        served(create_app(small)) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=20) as client,
+    ):
+
+        async def ask(account: Account, query: str, variables: dict[str, Any]) -> str:
+            body = {"query": query, "variables": variables}
+            answer = (await client.post("/graphql", json=body, headers=account.authorization)).json()
+            assert not any(payload.get("errors") for payload in (answer["data"] or {}).values() if payload), answer
+            return "".join(error["extensions"]["code"] for error in answer.get("errors", [])) or "ok"
+
+        for account in (leaving, other, admin):
+            assert await ask(account, VIEWER, {}) == "ok"
+        again = given()
+        async with locked(engine, f"SELECT 1 FROM users WHERE id = '{leaving.id}' FOR UPDATE"):
+            waiting = [
+                *(asyncio.create_task(ask(leaving, CREATE, given())) for _ in range(8)),
+                *(asyncio.create_task(ask(leaving, CREATE, again)) for _ in range(2)),
+                *(asyncio.create_task(ask(admin, CREATE, given(ownerId=str(leaving.id)))) for _ in range(4)),
+            ]
+            for _ in range(5):
+                for query, variables in ((CREATE, given()), (TASKS, {}), (VIEWER, {})):
+                    assert await ask(other, query, variables) == "ok"
+            assert [await task for task in waiting if task.done()] == []
+        assert await asyncio.gather(*waiting) == ["ok"] * len(waiting)
+
+        async with locked(engine, f"SELECT 1 FROM users WHERE id = '{leaving.id}' FOR UPDATE"):
+            late = await asyncio.gather(*(ask(leaving, CREATE, given()) for _ in range(6)))
+        assert late == ["CONTENTION"] * 6
