@@ -62,10 +62,16 @@ def serving(name: str, command: list[str], variables: Mapping[str, str]) -> Iter
             process.wait(30)
 
 
+MANY = {"TASKSTORE_MAX_CONNECTIONS_PER_ADDRESS": "1000000", "TASKSTORE_MAX_CONNECTIONS": "1000000"}
+"""All connections of a benchmark are of one address."""
+
+
 def taskstore(name: str, database_url: str, *, compiled: bool = True, workers: int = 1) -> Any:
     """This server on a database, as `./run serve` starts it, with the settings of the comparison of servers."""
     command = [sys.executable, "-m", "graph", "serve", "--no-browser", "--no-demo", "--no-migrate", "--port=0"]
-    return serving(name, [*command, f"--workers={workers}"], {**environment(compiled), "DATABASE_URL": database_url})
+    return serving(
+        name, [*command, f"--workers={workers}"], {**environment(compiled), **MANY, "DATABASE_URL": database_url}
+    )
 
 
 def bare(name: str, database_url: str) -> Any:

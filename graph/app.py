@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from graph import logs
 from graph.addresses import OwnNames, is_loopback
 from graph.budgets import SharedBudget
-from graph.context import Context, Services
+from graph.context import Context, Services, client_address
 from graph.door import DOOR, Allowance, Door
 from graph.errors import classify
 from graph.execution.bounds import Bounds
@@ -66,6 +66,12 @@ class TaskstoreHost:
 
     def budget_key(self, context: Context) -> str | None:
         return context.viewer.name if context.viewer else f"address {context.address}"
+
+    def client_key(self, scope: Scope) -> str:
+        return client_address(scope, self.services.proxies)
+
+    def viewer_key(self, context: Context) -> str | None:
+        return context.viewer.name if context.viewer else None
 
     def observe(self, context: Context | None, record: OperationRecord) -> None:
         self.metrics.observe(context, record)
@@ -229,6 +235,9 @@ def create_endpoint(settings: Settings, host: TaskstoreHost) -> GraphQLEndpoint:
         persisted=PersistedDocuments(manifest, trusted_only=True) if manifest is not None else PersistedDocuments(),
         max_subscriptions=settings.max_subscriptions,
         max_sockets=settings.max_sockets,
+        max_sockets_per_client=settings.max_sockets_per_address,
+        max_sockets_per_viewer=settings.max_sockets_per_viewer,
+        silent_timeout=settings.silent_timeout,
         max_message=settings.max_body,
     )
     return GraphQLEndpoint(engine, host, options)

@@ -35,7 +35,7 @@ class Allowance:
     body_seconds: float = 15.0
     """From there to the end of its body. The application answers those that are too slow before."""
     connections: int = 2_000
-    connections_per_address: int = 1_000
+    connections_per_address: int = 500
 
     @classmethod
     def of(cls, settings: Settings) -> "Allowance":

@@ -89,7 +89,7 @@ class Settings:
     max_head: int = setting(65_536, "bytes of a request before its body", at_least=1_024, at_most=10_000_000)
     max_headers: int = setting(100, "headers of a request", at_least=10, at_most=10_000)
     max_connections: int = setting(2_000, "connections open at once, per process", at_least=1, at_most=1_000_000)
-    max_connections_per_address: int = setting(1_000, "of which one address may have", at_least=1, at_most=1_000_000)
+    max_connections_per_address: int = setting(500, "of which one address may have", at_least=1, at_most=1_000_000)
     allowed_origins: str = setting(
         "", "comma-separated origins of other sites that may use the API, or *", form=forms.origins
     )
@@ -99,7 +99,9 @@ class Settings:
 
     # Accounts
     sign_up: bool = setting(True, "anyone may sign up")
-    sign_ups_per_hour: float = setting(60.0, "accounts that one address may make in an hour, or at once", at_least=1)
+    sign_ups_per_hour: float = setting(
+        60.0, "accounts that one address may make in an hour, or at once", at_least=1, at_most=1e9
+    )
     session_days: float = setting(30.0, "days until a session token expires", at_least=0.001, at_most=36_500)
     password_hashers: int = setting(2, "password hashes computed at once", at_least=1, at_most=1_000)
     demo: bool = setting(False, "demo accounts with known passwords, and `act as` in GraphiQL")
@@ -138,6 +140,16 @@ class Settings:
     trusted_documents: Path | None = setting(None, "a manifest: only its documents are executed")
     max_subscriptions: int = setting(100, "operations one WebSocket may have open", at_least=1)
     max_sockets: int = setting(1_000, "WebSockets open at once", at_least=1, at_most=1_000_000)
+    max_sockets_per_address: int = setting(
+        100, "of which one address may have on which nobody is signed in", at_least=1, at_most=1_000_000
+    )
+    max_sockets_per_viewer: int = setting(100, "of which one viewer may have", at_least=1, at_most=1_000_000)
+    silent_timeout: float = setting(
+        30.0,
+        "seconds a WebSocket stays on which nobody is signed in and nothing is asked for",
+        at_least=0.1,
+        at_most=DAY,
+    )
 
     @property
     def embedded(self) -> bool:

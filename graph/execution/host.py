@@ -62,6 +62,14 @@ class Host(Protocol):
         """Whose budget pays for the operation; None for nobody's."""
         ...
 
+    def client_key(self, scope: Scope) -> str:
+        """Where a WebSocket comes from, as what is counted as one client."""
+        ...
+
+    def viewer_key(self, context: Any) -> str | None:
+        """Who is signed in; None for nobody."""
+        ...
+
     def observe(self, context: Any, record: OperationRecord) -> None:
         """Take note of an operation that is over. `context` is None when it was refused before it had one."""
         ...
@@ -104,6 +112,11 @@ class HttpOptions:
     max_subscriptions: int = 100
     """Operations that one WebSocket may have open."""
     max_sockets: int = 1_000
+    max_sockets_per_client: int = 100
+    """Of which one client may have so many on which nobody is signed in. Then the oldest of them gives way."""
+    max_sockets_per_viewer: int = 100
+    silent_timeout: float = 30.0
+    """After so long without an operation, a WebSocket on which nobody is signed in is closed."""
     max_message: int = 1_000_000
     send_timeout: float = 20.0
     """For a client to take a message; one that does not read is disconnected."""

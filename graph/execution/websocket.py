@@ -25,6 +25,7 @@ from graph.execution.engine import Result
 from graph.execution.errors import LIMIT_EXCEEDED, RequestError
 from graph.execution.host import OperationRecord
 from graph.execution.parameters import Parameters, from_mapping, json_type, load_json
+from graph.execution.places import Places
 from graph.execution.service import Prepared, Refused, Service, code_of, request_failed
 
 PROTOCOL = "graphql-transport-ws"
@@ -54,6 +55,10 @@ class WebSocketEndpoint:
 
     def __init__(self, service: Service) -> None:
         self.service, self.closing = service, False
+        options = service.options
+        self.places = Places(
+            options.max_sockets, per_client=options.max_sockets_per_client, per_viewer=options.max_sockets_per_viewer
+        )
         self.sockets: dict[Socket, asyncio.Task[Any] | None] = {}
         self._count = 0
 
@@ -69,17 +74,20 @@ class WebSocketEndpoint:
             await self._refuse(send, WRONG_PROTOCOL, f"The subprotocol must be {PROTOCOL}")
         elif self.closing:
             await self._refuse(send, GOING_AWAY, "The server is shutting down", PROTOCOL)
-        elif len(self.sockets) >= options.max_sockets:
-            await self._refuse(send, TRY_LATER, "The server has too many WebSockets", PROTOCOL)
         else:
             self._count += 1
             scope.setdefault("state", {})["request_id"] = identifier = f"ws-{id(self):x}-{self._count:x}"
             await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
-            socket = Socket(self.service, connection, receive, send, identifier)
+            socket = Socket(self.service, self.places, connection, receive, send, identifier)
+            if not self.places.take(socket, self.service.host.client_key(scope)):
+                reason = "The server has too many WebSockets"
+                await send({"type": "websocket.close", "code": TRY_LATER, "reason": reason})
+                return
             self.sockets[socket] = asyncio.current_task()
             try:
                 await socket.run()
             finally:
+                self.places.leave(socket)
                 del self.sockets[socket]
 
     async def close(self) -> None:
@@ -115,9 +123,15 @@ class Socket:
     """One connection and its operations."""
 
     def __init__(
-        self, service: Service, connection: HTTPConnection, receive: Receive, send: Send, identifier: str
+        self,
+        service: Service,
+        places: Places,
+        connection: HTTPConnection,
+        receive: Receive,
+        send: Send,
+        identifier: str,
     ) -> None:
-        self.service, self.options = service, service.options
+        self.service, self.options, self.places = service, service.options, places
         self.connection, self.identifier = connection, identifier
         self.params: Mapping[str, Any] | None = None
         self.operations: dict[str, asyncio.Task[None]] = {}
@@ -127,7 +141,8 @@ class Socket:
         self._sending = asyncio.Lock()
         self._closing: Closing | None = None
         self._disconnected = False
-        self._heard = perf_counter()
+        self._heard = self._asked = perf_counter()
+        self._signed_in = False
         self._count = 0
         self._reader: asyncio.Task[Any] | None = None
 
@@ -167,6 +182,13 @@ class Socket:
             self._closing = Closing(code, reason)
             self._reader.cancel()
 
+    @property
+    def silent(self) -> bool:
+        return not self.operations and not self._ending
+
+    def give_way(self) -> None:
+        self.stop(TRY_LATER, "Others need the place of who is not signed in")
+
     async def _close(self) -> None:
         closing = self._closing
         if closing is None or self._disconnected:
@@ -180,21 +202,27 @@ class Socket:
 
     async def _monitor(self) -> None:
         """See to it that the client begins in time, and that it is still there."""
-        await asyncio.sleep(self.options.init_timeout)
-        if not self._acknowledged:
-            self.stop(INIT_TIMEOUT, "Connection initialisation timeout")
-            return
-        interval = self.options.ping_interval
+        began, interval, patience = perf_counter(), self.options.ping_interval, self.options.silent_timeout
         while True:
-            silence = perf_counter() - self._heard
-            if silence >= 2 * interval:
+            now = perf_counter()
+            silence = now - self._heard
+            if not self._acknowledged:
+                wait = began + self.options.init_timeout - now
+                if wait <= 0:
+                    self.stop(INIT_TIMEOUT, "Connection initialisation timeout")
+                    return
+            elif not self._signed_in and self.silent and now - self._asked >= patience:
+                self.stop(UNAUTHORIZED, "Nobody is signed in, and nothing is asked for")
+                return
+            elif silence >= 2 * interval:
                 self.stop(INTERNAL_ERROR, "No answer to pings")
                 return
-            if silence >= interval:
+            elif silence >= interval:
                 await self._send({"type": "ping"})
-                await asyncio.sleep(interval)
+                wait = interval
             else:
-                await asyncio.sleep(interval - silence)
+                wait = interval - silence
+            await asyncio.sleep(wait if self._signed_in else min(wait, patience))
 
     async def _send(self, message: dict[str, Any] | bytes) -> None:
         """Send one message. It waits until the client has room for it, so that nothing piles up here."""
@@ -245,13 +273,16 @@ class Socket:
         self._initialised = True
         self.params = payload
         try:
-            async with self.service.context(self.connection.scope, payload):
-                pass  # whoever may enter may connect
+            async with self.service.context(self.connection.scope, payload) as context:
+                viewer = self.service.host.viewer_key(context)  # whoever may enter may connect
         except RequestError as error:
             raise Closing(TRY_LATER if code_of(error) == "UNAVAILABLE" else FORBIDDEN, error.message) from None
         except Exception as error:
             failed = self.service.failure(error)
             raise Closing(TRY_LATER, failed.errors[0].message) from None
+        if viewer is not None and not self.places.sign_in(self, viewer):
+            raise Closing(TRY_LATER, "You have too many WebSockets")
+        self._signed_in = viewer is not None
         self._acknowledged = True
         await self._send({"type": "connection_ack"})
 
@@ -267,6 +298,7 @@ class Socket:
         if identifier in self.operations:
             raise Closing(DUPLICATE, f"Subscriber for {identifier} already exists")
         self._count += 1
+        self._asked = perf_counter()
         record = OperationRecord("websocket", f"{self.identifier}-{self._count:x}")
         allowed, actual = self.options.max_subscriptions, len(self.operations) + len(self._ending) + 1
         if actual > allowed:
@@ -360,6 +392,7 @@ class Socket:
 
     async def _finish(self, identifier: str, errors: list[GraphQLError]) -> None:
         """Say that the operation is over. From here on the client may use its id again."""
+        self._asked = perf_counter()
         if self.operations.get(identifier) is asyncio.current_task():
             del self.operations[identifier]
         if errors:

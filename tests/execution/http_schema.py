@@ -236,6 +236,13 @@ class Application:
     def budget_key(self, context: Context) -> str | None:
         return context.connection.headers.get("x-viewer", "ada")
 
+    def client_key(self, scope: Scope) -> str:
+        return HTTPConnection(scope).headers.get("x-client", "here")
+
+    def viewer_key(self, context: Context) -> str | None:
+        viewer: str | None = (context.params or {}).get("viewer", "ada")
+        return viewer
+
     def observe(self, context: Any, record: OperationRecord) -> None:
         self.state.records.append(record)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from graph.execution.budget import MemoryBudget
@@ -381,6 +381,90 @@ async def test_sockets_of_the_process_are_capped() -> None:
                 assert (await Client(two).closed())[0] == 1013
         async with connect(url, subprotocols=[PROTOCOL]) as three:
             await Client(three).init()
+
+
+@asynccontextmanager
+async def opened(application: Application) -> AsyncIterator[Callable[..., Awaitable[Client]]]:
+    """Opens sockets of a client, and signs them in; "" is nobody."""
+    async with served(application.endpoint) as address, AsyncExitStack() as stack:
+
+        async def new(client: str = "here", viewer: str | None = None) -> Client:
+            connecting = connect(
+                f"ws://{address}/graphql", subprotocols=[PROTOCOL], additional_headers={"X-Client": client}
+            )
+            socket = Client(await stack.enter_async_context(connecting))
+            await socket.init(viewer=viewer)
+            return socket
+
+        yield new
+
+
+async def test_sockets_on_which_nobody_is_signed_in_shut_nobody_out() -> None:
+    application = Application(max_sockets=6, max_sockets_per_client=3)
+    async with opened(application) as new:
+        first = [await new() for _ in range(3)]
+        flood = [await new(f"client {n}") for n in range(20)]
+        ada = [await new("her", "ada") for _ in range(6)]
+        gone = [await socket.closed() for socket in [*first, *flood]]
+        assert {code for code, _ in gone} == {1013}
+        for socket in ada:
+            await socket.subscribe("1", "{ __typename }")
+            assert (await socket.receive())["type"] == "next"
+        assert len(application.endpoint.websockets.places) == 6
+
+    await until(lambda: len(application.endpoint.websockets.places) == 0)
+
+
+async def test_of_one_client_the_oldest_socket_without_a_viewer_gives_way() -> None:
+    async with opened(Application(max_sockets_per_client=2)) as new:
+        ada, elsewhere, busy, silent = await new("here", "ada"), await new("there"), await new(), await new()
+        await busy.subscribe("1", "{ slow }")
+        await busy.send(type="ping")
+        assert await busy.receive() == {"type": "pong"}
+        await new()
+        assert await silent.closed() == (1013, "Others need the place of who is not signed in")
+        also_busy = await new()
+        await also_busy.subscribe("1", "{ slow }")
+        await also_busy.send(type="ping")
+        assert await also_busy.receive() == {"type": "pong"}
+        await new()
+        assert (await busy.closed())[0] == 1013
+        for socket in (elsewhere, ada, also_busy):
+            await socket.send(type="ping")
+            assert await socket.receive() == {"type": "pong"}
+
+
+async def test_a_viewer_has_so_many_sockets_wherever_they_come_from() -> None:
+    async with opened(Application(max_sockets_per_viewer=2)) as new:
+        one, _ = await new("here", "ada"), await new("there", "ada")
+        await new("here", "bob")
+        with pytest.raises(ConnectionClosed) as refused:
+            await new("elsewhere", "ada")
+        await one.connection.close()
+        await new("elsewhere", "ada")
+
+    assert refused.value.rcvd is not None
+    assert (refused.value.rcvd.code, refused.value.rcvd.reason) == (1013, "You have too many WebSockets")
+
+
+async def test_a_socket_without_a_viewer_on_which_nothing_is_asked_is_closed() -> None:
+    application = Application(silent_timeout=0.2)
+    async with opened(application) as new:
+        silent, pinging, ada, busy = await new(), await new(), await new("her", "ada"), await new()
+        await busy.subscribe("1", "{ slow }")
+
+        async def ping() -> None:
+            while True:
+                await pinging.send(type="ping")
+                await asyncio.sleep(0.02)
+
+        pings = asyncio.create_task(ping())
+        assert (await silent.closed())[0] == 4401
+        assert (await pinging.closed())[0] == 4401
+        await asyncio.gather(pings, return_exceptions=True)
+        for socket in (ada, busy):
+            await socket.send(type="ping")
+            assert await socket.receive() == {"type": "pong"}
 
 
 async def test_events_pay_from_the_budget() -> None:
