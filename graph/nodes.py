@@ -11,7 +11,7 @@ from graph.errors import bad_input
 from graph.execution.bounds import at_most
 from graph.execution.lookahead import selected
 from graph.node import Node
-from graph.rows import columns_of
+from graph.rows import columns_of, once_per_field
 from persistence import nodes
 from persistence.changes import OWNER
 from persistence.ids import parse_id
@@ -48,10 +48,15 @@ async def find(info: Info, ids: Sequence[str]) -> list[Node | None]:
     wanted: list[UUID] = list({key for key in keys if key is not None})
     if not wanted:
         return [None] * len(ids)
-    names = selected(info)
-    columns = {}
-    for model in OWNER:
-        kind = info.schema.get_type_by_name(model.__entity__)
-        columns[model.__entity__] = columns_of(kind.origin, names)  # type: ignore[union-attr]  # it is an object type
+    columns = once_per_field(info, "nodes", lambda: columns_of_all(info))
     found = await nodes.by_ids(info.context.session, viewer, wanted, columns)
     return [found.get(key) if key is not None else None for key in keys]
+
+
+def columns_of_all(info: Info) -> dict[str, frozenset[str]]:
+    """The columns of each entity that are needed for what is selected, whichever entities are found."""
+    names, columns = selected(info), {}
+    for model in OWNER:
+        kind = info.schema.get_type_by_name(model.__entity__)
+        columns[model.__entity__] = columns_of(kind.origin, names)  # type: ignore[union-attr, arg-type]  # an object type
+    return columns

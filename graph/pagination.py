@@ -9,6 +9,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from graph.errors import bad_input
 from graph.execution.bounds import at_most
 from graph.execution.lookahead import selected
 from graph.loaders import Loader
-from graph.rows import columns_at, once_per_field
+from graph.rows import columns_at, once_per_field, place_of
 from persistence import pages
 from persistence.filters import EMPTY
 from persistence.pages import Listing, Order, Page, Query, Window
@@ -85,43 +86,67 @@ SORT_KEYS = strawberry.argument(
 IncludeDeleted = Annotated[bool, strawberry.argument(description="Whether what is in the trash is listed too.")]
 
 
+class Part:
+    """The part of a list that a field shows: the same below all its parents."""
+
+    def __init__(self, query: Query, window: Window) -> None:
+        self.query, self.window = query, window
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The attributes of a row that are in its cursor."""
+        return [pages.key_name(n) for n in range(len(self.query.sorting))]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(self.query)
+
+    @cached_property
+    def list(self) -> tuple[Query, bytes]:
+        """What tells the list from others within an operation, in a size that does not grow with its values."""
+        values = repr(sorted(self.query.values.items())).encode(errors="surrogatepass")
+        return self.query.without_values(), hashlib.blake2b(values, digest_size=16).digest()
+
+
 class Source:
     """Where a connection's rows come from, for the fields that need another look at the list."""
 
-    __slots__ = ("context", "page", "parent", "query", "window")
+    __slots__ = ("context", "page", "parent", "part")
 
-    def __init__(self, context: Context, query: Query, window: Window, page: Page, parent: UUID | None) -> None:
-        self.context, self.query, self.window, self.page, self.parent = context, query, window, page, parent
+    def __init__(self, context: Context, part: Part, page: Page, parent: UUID | None) -> None:
+        self.context, self.part, self.page, self.parent = context, part, page, parent
+
+    @property
+    def backward(self) -> bool:
+        return self.part.window.backward
 
     def cursor(self, row: Any) -> str:
-        keys = [getattr(row, pages.key_name(n)) for n in range(len(self.query.sorting))]
-        return encode_cursor(fingerprint(self.query), keys)
+        return encode_cursor(self.part.fingerprint, [getattr(row, key) for key in self.part.keys])
 
     async def behind(self) -> bool:
         """Whether there are rows on the side of the cursor that this page does not show."""
-        if self.window.cursor is None:
+        query, window = self.part.query, self.part.window
+        if window.cursor is None:
             return False
         if self.parent is None:
-            return await pages.exists_behind(self.context.session, self.query, self.window)
-        found: bool = await nested(self.context, "behind", pages.exist_behind, self.query, self.window).load(
-            self.parent
-        )
-        return found
+            return await pages.exists_behind(self.context.session, query, window)
+        return bool(await nested(self.context, "behind", pages.exist_behind, self.part, window).load(self.parent))
 
     async def total(self) -> int:
         if self.parent is None:
-            return await pages.count(self.context.session, self.query)
-        return int(await nested(self.context, "count", pages.counts, self.query).load(self.parent))
+            return await pages.count(self.context.session, self.part.query)
+        return int(await nested(self.context, "count", pages.counts, self.part).load(self.parent))
 
 
-def nested(context: Context, name: str, batch: Callable[..., Awaitable[Mapping[UUID, Any]]], *arguments: Any) -> Any:
+def nested(
+    context: Context, name: str, batch: Callable[..., Awaitable[Mapping[UUID, Any]]], part: Part, *arguments: Any
+) -> Loader:
     """The loader of one question about a list below many parents."""
-    values = freeze([part.values for part in arguments if isinstance(part, Query)])
 
     async def fetch(parents: Sequence[UUID]) -> Mapping[UUID, Any]:
-        return await batch(context.session, *arguments, parents)
+        return await batch(context.session, part.query, *arguments, parents)
 
-    return context.loaders.get((name, arguments, values), fetch)
+    return context.loaders.get((name, part.list, arguments), fetch)
 
 
 @strawberry.type(description="Where a page is in its list.")
@@ -131,12 +156,12 @@ class PageInfo:
     @strawberry.field(description="Whether the list goes on after this page.")
     async def has_next_page(self) -> bool:
         source = self.source
-        return await source.behind() if source.window.backward else source.page.more
+        return await source.behind() if source.backward else source.page.more
 
     @strawberry.field(description="Whether the list has something before this page.")
     async def has_previous_page(self) -> bool:
         source = self.source
-        return source.page.more if source.window.backward else await source.behind()
+        return source.page.more if source.backward else await source.behind()
 
     @strawberry.field(description="The cursor of the first item, or null when the page is empty.")
     def start_cursor(self) -> str | None:
@@ -245,7 +270,7 @@ def connections(info: Info, kind: type, listing: Listing, arguments: Arguments) 
     Raises the same.
     """
     # Siblings have the same arguments, so all of them share what follows from these.
-    key = ("connection", *map(id, info._raw_info.field_nodes))
+    key = ("connection", place_of(info))
     loader = info.context.loaders.known(key)
     if loader is None:
         selection = once_per_field(info, "selection", lambda: selection_of(info, kind))
@@ -260,11 +285,12 @@ async def _root(context: Context, query: Query, window: Window, selection: Selec
         page = await pages.page(context.session, query, window, columns, keys=cursors, more=more)
     else:  # nothing but `totalCount` is asked
         page = Page([], False)
-    return Connection(nodes=page.rows, source=Source(context, query, window, page, None))
+    return Connection(nodes=page.rows, source=Source(context, Part(query, window), page, None))
 
 
 def _below(context: Context, query: Query, window: Window, selection: Selection, key: Any) -> Loader:
     """The loader of the connections below many parents."""
+    part = Part(query, window)
 
     async def fetch(parents: Sequence[UUID]) -> Mapping[UUID, Any]:
         if selection.page:
@@ -275,7 +301,7 @@ def _below(context: Context, query: Query, window: Window, selection: Selection,
         if selection.only_nodes:
             return {parent: Nodes(page.rows) for parent, page in found.items()}
         return {
-            parent: Connection(nodes=page.rows, source=Source(context, query, window, page, parent))
+            parent: Connection(nodes=page.rows, source=Source(context, part, page, parent))
             for parent, page in found.items()
         }
 
@@ -339,13 +365,6 @@ def window_of(query: Query, arguments: Arguments) -> Window:
 
 
 # -- cursors ------------------------------------------------------------------------------------------
-
-
-def freeze(value: Any) -> Any:
-    """A hashable copy of values, for the key of a loader."""
-    if isinstance(value, Mapping):
-        return tuple((name, freeze(item)) for name, item in value.items())
-    return tuple(map(freeze, value)) if isinstance(value, list) else value
 
 
 def fingerprint(query: Query) -> str:

@@ -1,6 +1,6 @@
 """Rows of entities for the fields that return them: only the columns that are selected, many in one statement."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID
@@ -15,31 +15,53 @@ from persistence.reading import by_ids
 
 T = TypeVar("T")
 
+MEMO_SIZE = 256
+"""What one operation remembers of its fields. It has fewer of those that look at their selection."""
 
-def once_per_field(info: Info, purpose: str, compute: Callable[[], T]) -> T:
-    """What follows from the text of the operation alone is computed once and kept with the prepared operation.
 
-    The key is the field's nodes in the document: the same for every parent and every request.
+def place_of(info: Info) -> Hashable:
+    """The current field by its place: the same for its siblings and in every request, another for any other field.
+
+    A node in the text belongs to all the types that an interface's selection is for: the parent type tells them apart.
     """
     raw = info._raw_info
     nodes = raw.field_nodes
+    parent = raw.parent_type.name
+    return (parent, id(nodes[0])) if len(nodes) == 1 else (parent, *map(id, nodes))
+
+
+def once_per_field(info: Info, purpose: str, compute: Callable[[], T]) -> T:
+    """What follows from the text of the operation alone is computed once and kept with the prepared operation."""
     memo: dict[Any, T] = info.context.memo
-    key = (purpose, id(nodes[0])) if len(nodes) == 1 else (purpose, *map(id, nodes))
+    key = (purpose, place_of(info))
     try:
         return memo[key]
     except KeyError:
-        value = memo[key] = compute()
+        value = compute()
+        if len(memo) < MEMO_SIZE:
+            memo[key] = value
         return value
 
 
-@cache
 def columns_of(kind: type, names: frozenset[str]) -> frozenset[str]:
     """The columns of a type that a selection of its fields needs; the id is always among them."""
     columns = {"id"}
-    for field in kind.__strawberry_definition__.fields:  # type: ignore[attr-defined]  # set by @strawberry.type
-        if (field.graphql_name or camel(field.python_name)) in names:
-            columns.update((field.python_name,) if field.is_basic_field else field.metadata.get("needs", ()))
+    for name, needed in _columns(kind).items():
+        if name in names:
+            columns.update(needed)
     return frozenset(columns)
+
+
+@cache
+def _columns(kind: type) -> dict[str, tuple[str, ...]]:
+    """The columns that each field of a type needs."""
+    fields = kind.__strawberry_definition__.fields  # type: ignore[attr-defined]  # set by @strawberry.type
+    return {
+        field.graphql_name or camel(field.python_name): (field.python_name,)
+        if field.is_basic_field
+        else tuple(field.metadata.get("needs", ()))
+        for field in fields
+    }
 
 
 def columns_at(info: Info, kind: type, *paths: tuple[str, ...]) -> frozenset[str]:

@@ -37,11 +37,14 @@ class Odd(Exception):
     """The value has another form than most, or is wrong."""
 
 
-@lru_cache(1_024)
 def coercer(type_: Any) -> Coerce:
     """What coerces the values of a type that are not null. The type is one without `!`."""
-    if isinstance(type_, GraphQLList):
-        return of_list(type_)
+    # Each document has list types of its own, which would push those of the schema out of the cache.
+    return of_list(type_) if isinstance(type_, GraphQLList) else of_named(type_)
+
+
+@lru_cache(1_024)
+def of_named(type_: Any) -> Coerce:
     if isinstance(type_, GraphQLInputObjectType):
         return of_object(type_)
     if type_ in (GraphQLString, GraphQLID):

@@ -4,12 +4,12 @@ from math import inf
 from typing import Any
 
 import pytest
-from graphql import GraphQLError, Undefined, build_schema, get_nullable_type
+from graphql import GraphQLError, GraphQLList, GraphQLNonNull, Undefined, build_schema, get_nullable_type
 from graphql.utilities.coerce_input_value import coerce_input_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graph.execution.coercion import Odd, coercer, nesting
+from graph.execution.coercion import Odd, coercer, nesting, of_named
 
 SCHEMA = build_schema(
     """
@@ -103,3 +103,13 @@ def test_a_type_that_contains_itself_can_be_nested_without_end() -> None:
     assert (nesting(types["Point"]), nesting(types["Size"])) == (1, 0)
     assert nesting(get_nullable_type(EVERYTHING.fields["points"].type)) == 2
     assert nesting(get_nullable_type(EVERYTHING.fields["grid"].type)) == 2
+
+
+def test_list_types_of_documents_push_nothing_out_of_what_is_known() -> None:
+    known = of_named(EVERYTHING)
+
+    for _ in range(2_000):
+        coercer(GraphQLList(GraphQLNonNull(EVERYTHING)))
+
+    assert of_named(EVERYTHING) is known
+    assert of_named.cache_info().currsize < 100
