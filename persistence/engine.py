@@ -122,6 +122,10 @@ def create_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:
         }
     if not pooled:
         return create_async_engine(url, connect_args=arguments, poolclass=NullPool)
+    if not settings.pgbouncer:
+        # What is read is in memory or on a disk without heads. With the default, 4, a walk along an index looks dearer
+        # than to read and sort all that an average owner has, and that is slow for those who have much.
+        arguments["server_settings"].setdefault("random_page_cost", "1.1")
     engine = create_async_engine(
         url,
         connect_args=arguments,

@@ -5,123 +5,33 @@ what was inserted or deleted elsewhere neither repeats nor hides a row. The id i
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    REAL,
     BigInteger,
-    ColumnElement,
-    Enum,
-    Integer,
     Select,
     TableValuedAlias,
-    Text,
     Uuid,
-    and_,
-    bindparam,
-    case,
-    cast,
     column,
-    false,
     func,
     literal_column,
-    or_,
     select,
     true,
-    tuple_,
 )
-from sqlalchemy.dialects.postgresql import TSQUERY
-from sqlalchemy.orm import InstrumentedAttribute
 
-from persistence import filters
-from persistence.filters import Filterable, Shape
-from persistence.models import Base
+from persistence.conditions import beyond, conditions_of, ordering_of, sort_of, sorts_of
+from persistence.lists import Listing, Order, Query, Sort, Window, rank
+from persistence.plans import among, candidates, each_time, is_one_walk
 from persistence.reading import Statement, selection, unseen
 from persistence.session import Session
 from persistence.statements import built_once, rows_read
 
-
-@dataclass(frozen=True, eq=False)
-class Sort:
-    """One way to sort: the expression, whether it may be null, and the type of its values in a cursor."""
-
-    key: Any
-    kind: type
-    nullable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One sort key of a list."""
-
-    field: str
-    descending: bool = False
-    nulls_first: bool = False
-
-    def reversed(self) -> "Order":
-        return Order(self.field, not self.descending, not self.nulls_first)
-
-
-@dataclass(frozen=True, eq=False)
-class Listing:
-    """What can be listed, and how."""
-
-    model: type[Base]
-    filterable: Filterable
-    sorts: Mapping[str, Sort]
-    default_order: tuple[Order, ...]
-    parent: InstrumentedAttribute[Any] | None = None
-    """The column that names the row a list can be nested below, or be limited to."""
-    search: InstrumentedAttribute[Any] | None = None
-    soft_deleted: InstrumentedAttribute[Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One list: which rows in which order. Hashable but for the values, which `values` holds."""
-
-    listing: Listing
-    shape: Shape = filters.EMPTY
-    order: tuple[Order, ...] = ()
-    searching: bool = False
-    trash: bool = False
-    """Whether rows in the trash are listed too."""
-    limited: bool = False
-    """Whether only the rows of one parent (`owner` of the values) are listed."""
-    values: Mapping[str, Any] = field(default_factory=dict, compare=False)
-
-    def without_values(self) -> "Query":
-        """The same list, for what must not keep the values of a request."""
-        return Query(self.listing, self.shape, self.order, self.searching, self.trash, self.limited)
-
-    @property
-    def sorting(self) -> tuple[Order, ...]:
-        """All sort keys: those asked for or the default, then the id in the direction of the last."""
-        if self.order:
-            keys = self.order
-        elif self.searching:
-            keys = (Order("rank", descending=True, nulls_first=True),)
-        else:
-            keys = self.listing.default_order
-        last = keys[-1].descending
-        return (*(key for key in keys if key.field != "id"), Order("id", last, last))
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Which part of a list: `limit` rows after the cursor, or before it when `backward`.
-
-    `cursor` holds the sort keys' values of the row next to the window.
-    """
-
-    limit: int
-    backward: bool = False
-    cursor: tuple[Any, ...] | None = None
+__all__ = ["Listing", "Order", "Page", "Query", "Sort", "Window", "rank"]
 
 
 @dataclass(slots=True)
@@ -132,13 +42,9 @@ class Page:
     more: bool
 
 
-def rank(column: InstrumentedAttribute[Any]) -> ColumnElement[int]:
-    """The sort key of an enumeration: the position of the value among its members, not its stored text."""
-    kind = column.type
-    assert isinstance(kind, Enum)
-    assert kind.enum_class is not None
-    places = {member.value: literal_column(str(place), Integer) for place, member in enumerate(kind.enum_class)}
-    return case({literal_column(f"'{value}'"): place for value, place in places.items()}, value=column)
+def sort_kinds(query: Query) -> list[tuple[type, bool]]:
+    """The type of each value of the list's cursors, and whether it may be null."""
+    return [(sort.kind, sort.nullable) for sort in (sort_of(query, order.field) for order in query.sorting)]
 
 
 def key_name(position: int) -> str:
@@ -166,6 +72,9 @@ async def pages(
     more: bool = True,
 ) -> dict[UUID, Page]:
     """The same page below each of many parents, in one statement."""
+    if len(parents) == 1 and not query.limited:
+        alone = _of(query, parents[0])
+        return {parents[0]: await page(session, alone, window, columns, keys=keys, more=more)}
     limit = rows_read(window.limit + more)
     statement = _page_statement(query, columns, keys, limit, *_window_shape(window), True)
     rows = await session.fetch(statement, {**query.values, **_cursor_values(window), "parents": parents})
@@ -187,6 +96,8 @@ async def count(session: Session, query: Query) -> int:
 
 async def counts(session: Session, query: Query, parents: Sequence[UUID]) -> dict[UUID, int]:
     """How many rows the list has below each of many parents, in one statement."""
+    if len(parents) == 1 and not query.limited:
+        return {parents[0]: await count(session, _of(query, parents[0]))}
     rows = await session.fetch(_count_statement(query, True), {**query.values, "parents": parents})
     return {row.parent_id: row.count for row in rows}
 
@@ -199,9 +110,16 @@ async def exists_behind(session: Session, query: Query, window: Window) -> bool:
 
 async def exist_behind(session: Session, query: Query, window: Window, parents: Sequence[UUID]) -> dict[UUID, bool]:
     """The same below each of many parents, in one statement."""
+    if len(parents) == 1 and not query.limited:
+        return {parents[0]: await exists_behind(session, _of(query, parents[0]), window)}
     statement = _behind_statement(query, *_window_shape(window), True)
     rows = await session.fetch(statement, {**_behind_values(query, window), "parents": parents})
     return {row.parent_id: row.found for row in rows}
+
+
+def _of(query: Query, parent: UUID) -> Query:
+    """The list of one parent. The planner can be told who that is."""
+    return replace(query, limited=True, values={**query.values, "owner": parent})
 
 
 def _behind_values(query: Query, window: Window) -> dict[str, Any]:
@@ -229,86 +147,6 @@ def _cursor_values(window: Window) -> dict[str, Any]:
 
 # -- SQL ----------------------------------------------------------------------------------------------
 
-# Every lexeme becomes a prefix: 'rep' finds "report". PostgreSQL's own output of a tsquery quotes each lexeme.
-_LEXEME, _PREFIXED = "$$'((?:[^']|'')*)'$$", r"$$'\1':*$$"
-
-
-def _tsquery() -> ColumnElement[Any]:
-    plain = func.websearch_to_tsquery(literal_column("'simple'"), bindparam("search", type_=Text))
-    every_lexeme, prefixed = literal_column(_LEXEME, Text), literal_column(_PREFIXED, Text)
-    return cast(func.regexp_replace(cast(plain, Text), every_lexeme, prefixed, literal_column("'g'")), TSQUERY)
-
-
-def _sort(query: Query, name: str) -> Sort:
-    if name == "rank":
-        return Sort(cast(func.ts_rank_cd(query.listing.search, _tsquery()), REAL), float)
-    if name == "id":
-        return Sort(query.listing.model.__table__.c.id, UUID)
-    return query.listing.sorts[name]
-
-
-def sort_kinds(query: Query) -> list[tuple[type, bool]]:
-    """The type of each value of the list's cursors, and whether it may be null."""
-    return [(sort.kind, sort.nullable) for sort in (_sort(query, order.field) for order in query.sorting)]
-
-
-def _conditions(query: Query) -> list[ColumnElement[bool]]:
-    listing = query.listing
-    conditions = [filters.predicate(listing.filterable, query.shape)] if query.shape != filters.EMPTY else []
-    if query.limited:
-        assert listing.parent is not None
-        conditions.append(listing.parent == bindparam("owner", type_=Uuid()))
-    if listing.soft_deleted is not None and not query.trash:
-        conditions.append(listing.soft_deleted.is_(None))
-    if query.searching:
-        assert listing.search is not None
-        conditions.append(listing.search.op("@@", is_comparison=True)(_tsquery()))
-    return conditions
-
-
-def _beyond(
-    sorts: Sequence[tuple[Order, Sort]], nulls: tuple[bool, ...], *, inclusive: bool = False
-) -> ColumnElement[bool]:
-    """The condition for rows that come after the cursor `c0`, `c1`, ... (where `nulls` says which are null)."""
-    bound = [bindparam(f"c{n}", type_=sort.key.type) for n, (_, sort) in enumerate(sorts)]
-    directions = {order.descending for order, _ in sorts}
-    if len(directions) == 1 and not any(sort.nullable for _, sort in sorts):
-        # One row comparison: PostgreSQL walks an index with it.
-        keys, values = tuple_(*(sort.key for _, sort in sorts)), tuple_(*bound)
-        if directions == {True}:
-            return keys <= values if inclusive else keys < values
-        return keys >= values if inclusive else keys > values
-    alternatives: list[ColumnElement[bool]] = []
-    equal: list[ColumnElement[bool]] = []
-    for n, (order, sort) in enumerate(sorts):
-        key, value = sort.key, bound[n]
-        if nulls[n]:
-            after = key.is_not(None) if order.nulls_first else false()
-        else:
-            after = key < value if order.descending else key > value
-            if sort.nullable and not order.nulls_first:
-                after = or_(after, key.is_(None))
-        alternatives.append(and_(*equal, after))
-        equal.append(key.is_(None) if nulls[n] else key == value)
-    if inclusive:
-        alternatives.append(and_(*equal))
-    return or_(*alternatives)
-
-
-def _ordering(sorts: Sequence[tuple[Order, Sort]]) -> list[ColumnElement[Any]]:
-    ordering = []
-    for order, sort in sorts:
-        key = sort.key.desc() if order.descending else sort.key.asc()
-        # PostgreSQL's own default is nulls last when ascending; saying so would hide an index.
-        if sort.nullable and order.nulls_first != order.descending:
-            key = key.nulls_first() if order.nulls_first else key.nulls_last()
-        ordering.append(key)
-    return ordering
-
-
-def _sorts(query: Query, *, backward: bool) -> list[tuple[Order, Sort]]:
-    return [(order.reversed() if backward else order, _sort(query, order.field)) for order in query.sorting]
-
 
 def _parents() -> TableValuedAlias:
     return (
@@ -333,21 +171,23 @@ def _page_statement(
     nulls: tuple[bool, ...] | None,
     nested: bool,
 ) -> Statement[Any]:
-    sorts, model = _sorts(query, backward=backward), query.listing.model
+    sorts, model = sorts_of(query, backward=backward), query.listing.model
     selected, source = selection(model, columns)
     if keys:
         selected += [sort.key.label(key_name(n)) for n, (_, sort) in enumerate(sorts)]
-    conditions = _conditions(query)
-    if nulls is not None:
-        conditions.append(_beyond(sorts, nulls))
+    after = [] if nulls is None else [beyond(sorts, nulls)]
     # The limit is text: a planner that does not know it sorts everything instead of walking an index.
-    statement = (
-        select(*selected)
-        .select_from(source)
-        .where(*conditions)
-        .order_by(*_ordering(sorts))
-        .limit(literal_column(str(limit), BigInteger))
-    )
+    rows = literal_column(str(limit), BigInteger)
+    statement = select(*selected).select_from(source).order_by(*ordering_of(sorts)).limit(rows)
+    if is_one_walk(query, nested=nested):
+        statement = statement.where(*conditions_of(query), *after)
+    elif nested or not (query.limited or query.searching):
+        statement = statement.where(*conditions_of(query), *after, *each_time(query))
+    elif query.is_ranked:
+        statement = statement.where(among(query, candidates(query)), *after, *each_time(query))
+    else:
+        places = candidates(query, after, ordering_of(sorts), limit)
+        statement = statement.where(among(query, places), *each_time(query))
     if nested:
         # A lateral join is a nested loop: the rows of a parent stay together and in their order. Which parent it is
         # says a number, the first column.
@@ -360,25 +200,40 @@ def _page_statement(
 
 @built_once
 def _count_statement(query: Query, nested: bool) -> Statement[Any]:
-    statement = select(func.count().label("count")).select_from(query.listing.model).where(*_conditions(query))
+    count = func.count().label("count")
     if nested:
         parents = _parents()
+        statement = select(count).select_from(query.listing.model).where(*conditions_of(query))
         number = _below(parents, query, statement).scalar_subquery()
-        statement = select(parents.c.id.label("parent_id"), number.label("count"))
-    return Statement(statement)
+        return Statement(select(parents.c.id.label("parent_id"), number.label("count")).where(*each_time(query)))
+    if is_one_walk(query, nested=False, sorted=False):
+        return Statement(select(count).select_from(query.listing.model).where(*conditions_of(query)))
+    if not (query.limited or query.searching):
+        conditions = conditions_of(query)
+        return Statement(select(count).select_from(query.listing.model).where(*conditions, *each_time(query)))
+    return Statement(select(count).select_from(candidates(query).subquery()).where(*each_time(query)))
 
 
 @built_once
 def _behind_statement(query: Query, backward: bool, nulls: tuple[bool, ...] | None, nested: bool) -> Statement[Any]:
     assert nulls is not None  # there is a cursor
-    sorts = _sorts(query, backward=not backward)
-    conditions = [*_conditions(query), _beyond(sorts, nulls, inclusive=True)]
-    statement = select(true().label("one")).select_from(query.listing.model).where(*conditions)
-    if not nested:
-        return Statement(select(statement.exists().label("found")))
-    parents = _parents()
-    found = _below(parents, query, statement).exists()
-    return Statement(select(parents.c.id.label("parent_id"), found.label("found")))
+    sorts, model = sorts_of(query, backward=not backward), query.listing.model
+    behind = beyond(sorts, nulls, inclusive=True)
+    statement = select(true().label("one")).select_from(model)
+    if nested:
+        parents = _parents()
+        found = _below(parents, query, statement.where(*conditions_of(query), behind)).exists()
+        statement = select(parents.c.id.label("parent_id"), found.label("found"))
+        return Statement(statement if is_one_walk(query, nested=True) else statement.where(*each_time(query)))
+    if is_one_walk(query, nested=False):
+        return Statement(select(statement.where(*conditions_of(query), behind).exists().label("found")))
+    if not (query.limited or query.searching):
+        statement = statement.where(*conditions_of(query), behind)
+    elif query.is_ranked:
+        statement = statement.where(among(query, candidates(query)), behind)
+    else:
+        statement = statement.where(among(query, candidates(query, [behind], ordering_of(sorts), 1)))
+    return Statement(select(statement.where(*each_time(query)).exists().label("found")))
 
 
 def decode_key(kind: type, value: Any) -> Any:

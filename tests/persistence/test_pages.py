@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import pages, statements, tasks, tokens, users
+from persistence.conditions import LEXEME, PREFIXED
 from persistence.filters import Shape
 from persistence.models import Task, TaskPriority, TaskStatus
 from persistence.pages import Order, Page, Query, Window
@@ -492,7 +493,7 @@ async def test_a_task_is_found_by_the_words_of_its_own_title(
         prefixed = await connection.scalar(
             text(
                 "SELECT to_tsvector('simple', :title) @@ regexp_replace(websearch_to_tsquery('simple', :title)::text, "
-                f"{pages._LEXEME}, {pages._PREFIXED}, 'g')::tsquery"
+                f"{LEXEME}, {PREFIXED}, 'g')::tsquery"
             ),
             {"title": title},
         )

@@ -1,0 +1,104 @@
+"""The SQL of a list: its conditions, its order, and what comes after a cursor."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    REAL,
+    ColumnElement,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    cast,
+    false,
+    func,
+    literal_column,
+    or_,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import TSQUERY
+
+from persistence import filters
+from persistence.lists import Order, Query, Sort
+
+# Every lexeme becomes a prefix: 'rep' finds "report". PostgreSQL's own output of a tsquery quotes each lexeme.
+LEXEME, PREFIXED = "$$'((?:[^']|'')*)'$$", r"$$'\1':*$$"
+
+
+def tsquery() -> ColumnElement[Any]:
+    """What is searched for (`search` of the values)."""
+    plain = func.websearch_to_tsquery(literal_column("'simple'"), bindparam("search", type_=Text))
+    every_lexeme, prefixed = literal_column(LEXEME, Text), literal_column(PREFIXED, Text)
+    return cast(func.regexp_replace(cast(plain, Text), every_lexeme, prefixed, literal_column("'g'")), TSQUERY)
+
+
+def sort_of(query: Query, name: str) -> Sort:
+    """The sort key of a list with a name."""
+    if name == "rank":
+        return Sort(cast(func.ts_rank_cd(query.listing.search, tsquery()), REAL), float)
+    if name == "id":
+        return Sort(query.listing.model.__table__.c.id, UUID)
+    return query.listing.sorts[name]
+
+
+def conditions_of(query: Query) -> list[ColumnElement[bool]]:
+    """What the rows of a list fulfil; its values have the names of `query.values`."""
+    listing = query.listing
+    conditions = [filters.predicate(listing.filterable, query.shape)] if query.shape != filters.EMPTY else []
+    if query.limited:
+        assert listing.parent is not None
+        conditions.append(listing.parent == bindparam("owner", type_=Uuid()))
+    if listing.soft_deleted is not None and not query.trash:
+        conditions.append(listing.soft_deleted.is_(None))
+    if query.searching:
+        assert listing.search is not None
+        conditions.append(listing.search.op("@@", is_comparison=True)(tsquery()))
+    return conditions
+
+
+def beyond(
+    sorts: Sequence[tuple[Order, Sort]], nulls: tuple[bool, ...], *, inclusive: bool = False
+) -> ColumnElement[bool]:
+    """The condition for rows that come after the cursor `c0`, `c1`, ... (where `nulls` says which are null)."""
+    bound = [bindparam(f"c{n}", type_=sort.key.type) for n, (_, sort) in enumerate(sorts)]
+    directions = {order.descending for order, _ in sorts}
+    if len(directions) == 1 and not any(sort.nullable for _, sort in sorts):
+        # One row comparison: PostgreSQL walks an index with it.
+        keys, values = tuple_(*(sort.key for _, sort in sorts)), tuple_(*bound)
+        if directions == {True}:
+            return keys <= values if inclusive else keys < values
+        return keys >= values if inclusive else keys > values
+    alternatives: list[ColumnElement[bool]] = []
+    equal: list[ColumnElement[bool]] = []
+    for n, (order, sort) in enumerate(sorts):
+        key, value = sort.key, bound[n]
+        if nulls[n]:
+            after = key.is_not(None) if order.nulls_first else false()
+        else:
+            after = key < value if order.descending else key > value
+            if sort.nullable and not order.nulls_first:
+                after = or_(after, key.is_(None))
+        alternatives.append(and_(*equal, after))
+        equal.append(key.is_(None) if nulls[n] else key == value)
+    if inclusive:
+        alternatives.append(and_(*equal))
+    return or_(*alternatives)
+
+
+def ordering_of(sorts: Sequence[tuple[Order, Sort]]) -> list[ColumnElement[Any]]:
+    """ORDER BY."""
+    ordering = []
+    for order, sort in sorts:
+        key = sort.key.desc() if order.descending else sort.key.asc()
+        # PostgreSQL's own default is nulls last when ascending; saying so would hide an index.
+        if sort.nullable and order.nulls_first != order.descending:
+            key = key.nulls_first() if order.nulls_first else key.nulls_last()
+        ordering.append(key)
+    return ordering
+
+
+def sorts_of(query: Query, *, backward: bool) -> list[tuple[Order, Sort]]:
+    """All sort keys of a list, in the direction in which it is walked."""
+    return [(order.reversed() if backward else order, sort_of(query, order.field)) for order in query.sorting]

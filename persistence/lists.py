@@ -1,0 +1,104 @@
+"""What a list is: which rows of which table, in which order, and which part of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Enum, Integer, case, literal_column
+from sqlalchemy.orm import InstrumentedAttribute
+
+from persistence import filters
+from persistence.filters import Filterable, Shape
+from persistence.models import Base
+
+
+@dataclass(frozen=True, eq=False)
+class Sort:
+    """One way to sort: the expression, whether it may be null, and the type of its values in a cursor."""
+
+    key: Any
+    kind: type
+    nullable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One sort key of a list."""
+
+    field: str
+    descending: bool = False
+    nulls_first: bool = False
+
+    def reversed(self) -> "Order":
+        return Order(self.field, not self.descending, not self.nulls_first)
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """What can be listed, and how."""
+
+    model: type[Base]
+    filterable: Filterable
+    sorts: Mapping[str, Sort]
+    default_order: tuple[Order, ...]
+    parent: InstrumentedAttribute[Any] | None = None
+    """The column that names the row a list can be nested below, or be limited to."""
+    search: InstrumentedAttribute[Any] | None = None
+    soft_deleted: InstrumentedAttribute[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One list: which rows in which order. Hashable but for the values, which `values` holds."""
+
+    listing: Listing
+    shape: Shape = filters.EMPTY
+    order: tuple[Order, ...] = ()
+    searching: bool = False
+    trash: bool = False
+    """Whether rows in the trash are listed too."""
+    limited: bool = False
+    """Whether only the rows of one parent (`owner` of the values) are listed."""
+    values: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def without_values(self) -> "Query":
+        """The same list, for what must not keep the values of a request."""
+        return Query(self.listing, self.shape, self.order, self.searching, self.trash, self.limited)
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether the best come first: a search without another order."""
+        return self.searching and not self.order
+
+    @property
+    def sorting(self) -> tuple[Order, ...]:
+        """All sort keys: those asked for or the default, then the id in the direction of the last."""
+        if self.order:
+            keys = self.order
+        elif self.is_ranked:
+            keys = (Order("rank", descending=True, nulls_first=True),)
+        else:
+            keys = self.listing.default_order
+        last = keys[-1].descending
+        return (*(key for key in keys if key.field != "id"), Order("id", last, last))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which part of a list: `limit` rows after the cursor, or before it when `backward`.
+
+    `cursor` holds the sort keys' values of the row next to the window.
+    """
+
+    limit: int
+    backward: bool = False
+    cursor: tuple[Any, ...] | None = None
+
+
+def rank(column: InstrumentedAttribute[Any]) -> ColumnElement[int]:
+    """The sort key of an enumeration: the position of the value among its members, not its stored text."""
+    kind = column.type
+    assert isinstance(kind, Enum)
+    assert kind.enum_class is not None
+    places = {member.value: literal_column(str(place), Integer) for place, member in enumerate(kind.enum_class)}
+    return case({literal_column(f"'{value}'"): place for value, place in places.items()}, value=column)
