@@ -38,7 +38,8 @@ from graph.pages import DemoAccount, graphiql, static_routes
 from graph.schema import schema
 from persistence import budgets, idempotency, throttle, tokens
 from persistence import settings as configuration
-from persistence.engine import DatabaseUnreachable, create_engine, ping, redacted
+from persistence.address import parse
+from persistence.engine import DatabaseUnreachable, create_engine, ping
 from persistence.passwords import Passwords
 from persistence.session import Session
 from persistence.settings import Settings, variable
@@ -255,7 +256,7 @@ async def greet_database(services: Services) -> None:
     url = services.settings.database_url or ""
     try:
         await ping(services.engine)
-        logs.log.info("database connection established", database=redacted(url))
+        logs.log.info("database connection established", database=parse(url).where)
     except DatabaseUnreachable as error:
         logs.log.warning("database unreachable", reason=str(error))
 

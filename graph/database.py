@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import migrations
+from persistence.address import parse
 from persistence.embedded import EmbeddedPostgres
-from persistence.engine import DatabaseUnreachable, create_engine, redacted, wait_until_reachable
+from persistence.engine import DatabaseUnreachable, create_engine, wait_until_reachable
 from persistence.session import Session
 from persistence.settings import Settings, load
 
@@ -63,7 +64,7 @@ def reachable(settings: Settings) -> Callable[[AsyncEngine], Coroutine[Any, Any,
         async def tell() -> None:
             while True:
                 await asyncio.sleep(1 if settings.startup_timeout > 2 else settings.startup_timeout)
-                print(f"taskstore: waiting for the database at {redacted(url(settings))}", file=sys.stderr)
+                print(f"taskstore: waiting for the database at {parse(url(settings)).where}", file=sys.stderr)
                 await asyncio.sleep(4)
 
         telling = asyncio.create_task(tell())

@@ -312,9 +312,9 @@ def accounts(data: "DemoData") -> str:
 
 
 def greeting(settings: Settings, address: str, data: "DemoData | None", server: EmbeddedPostgres | None) -> str:
-    from persistence.engine import redacted
+    from persistence.address import parse
 
-    where = f"embedded PostgreSQL in {server.data_dir}" if server else redacted(url(settings))
+    where = f"embedded PostgreSQL in {server.data_dir}" if server else parse(url(settings)).where
     lines = [f"taskstore is ready: {address}/graphql", f"  database  {where}"]
     if data is not None:
         first = data.accounts[0]

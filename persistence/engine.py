@@ -1,23 +1,23 @@
 """The connection pool: from a database URL as people paste it to an engine that heals itself."""
 
 import asyncio
-import re
 import socket
 import ssl
 import time
 from typing import Any
 
 import asyncpg
-from sqlalchemy import URL, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DisconnectionError
+from sqlalchemy import event, text
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from persistence.address import parse, set_by_options
 from persistence.driver import Driver
 from persistence.failures import FAILURES, is_unreachable
 from persistence.patience import bounded
 from persistence.pool import FairPool
-from persistence.settings import Settings, SettingsError
+from persistence.settings import Settings
 
 STATEMENT_CACHE = 512
 """Prepared statements a connection keeps; a statement is one shape of a list, so there are more than asyncpg's 100."""
@@ -27,80 +27,11 @@ class DatabaseUnreachable(Exception):
     """The database did not answer; the message is one line without credentials."""
 
 
-def connect_url(text_url: str) -> tuple[URL, dict[str, Any]]:
-    """The SQLAlchemy URL and asyncpg's connect arguments for a PostgreSQL URL as providers print it.
-
-    Understands `postgres://` and `postgresql://` with or without a driver, `sslmode`, `sslrootcert`,
-    `connect_timeout`, `application_name`, `host` (a socket directory) and several hosts with commas;
-    `channel_binding` and other libpq-only parameters, which asyncpg refuses, are dropped.
-    Raises `SettingsError` without repeating the URL.
-    """
-    try:
-        url = make_url(with_one_host(text_url))
-        query = dict(url.query)
-    except (ArgumentError, ValueError):
-        raise SettingsError("DATABASE_URL is not a URL; expected postgresql://user:password@host:5432/name") from None
-    if url.drivername.split("+")[0] not in ("postgres", "postgresql"):
-        raise SettingsError(f"DATABASE_URL must start with postgresql://, not {url.drivername}://")
-    if not url.database:
-        raise SettingsError("DATABASE_URL names no database; expected postgresql://user:password@host:5432/name")
-    arguments: dict[str, Any] = {}
-    mode, root = query.pop("sslmode", query.pop("ssl", None)), query.pop("sslrootcert", None)
-    if isinstance(mode, str):
-        arguments["ssl"] = tls(mode, root if isinstance(root, str) else None)
-    if isinstance(seconds := query.get("connect_timeout"), str):
-        if not seconds.isdecimal():
-            raise SettingsError("DATABASE_URL has a connect_timeout that is no number of seconds")
-        arguments["timeout"] = float(seconds) or None  # PostgreSQL documentation, 34.1.2: zero waits for ever
-    if isinstance(name := query.get("application_name"), str):
-        arguments["server_settings"] = {"application_name": name}
-    kept = {name: value for name, value in query.items() if name in ("host", "port", "target_session_attrs")}
-    return url.set(drivername="postgresql+asyncpg", query=kept), arguments
-
-
-_SEVERAL_HOSTS = re.compile(
-    r"(?P<start>[\w+]+://(?:[^@/?]*@)?)(?P<hosts>[^@/?]*,[^@/?]*)/(?P<name>[^?]*)\??(?P<query>.*)"
-)
-
-
-def with_one_host(text_url: str) -> str:
-    """A URL with several hosts (PostgreSQL documentation, 34.1.1.3) in the form that SQLAlchemy has for it."""
-    match = _SEVERAL_HOSTS.fullmatch(text_url)
-    if match is None:
-        return text_url
-    hosts = [host if re.search(r":\d+$", host) else f"{host}:5432" for host in match["hosts"].split(",")]
-    if any(host.count(":") > 1 for host in hosts):
-        raise ValueError(text_url)
-    query = "&".join([*(f"host={host}" for host in hosts), *filter(None, [match["query"]])])
-    return f"{match['start']}/{match['name']}?{query}"
-
-
-def tls(mode: str, root: str | None) -> ssl.SSLContext | str | bool:
-    """asyncpg's `ssl` argument for a libpq `sslmode` (PostgreSQL documentation, 34.19). Raises `SettingsError`."""
-    if mode not in ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"):
-        raise SettingsError(f"DATABASE_URL has sslmode={mode}, which PostgreSQL does not know")
-    if mode not in ("verify-ca", "verify-full"):
-        return mode
-    try:
-        context = ssl.create_default_context(cafile=None if root in (None, "system") else root)
-    except OSError:
-        raise SettingsError("DATABASE_URL has an sslrootcert that cannot be read") from None
-    context.check_hostname = mode == "verify-full"
-    return context
-
-
-def redacted(text_url: str) -> str:
-    """Where a URL leads, for messages and logs: host, port and name, without user, password or parameters."""
-    url, _ = connect_url(text_url)
-    hosts = url.query.get("host", "local socket")
-    where = url.host or (hosts if isinstance(hosts, str) else ",".join(hosts))
-    return f"{where}:{url.port}/{url.database}" if url.port else f"{where}/{url.database}"
-
-
 def create_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:
     """The engine for `settings.database_url`; without `pooled`, every connection is closed after use (migrations)."""
     assert settings.database_url is not None, "the embedded server's URL is set when it has started"
-    url, arguments = connect_url(settings.database_url)
+    address = parse(settings.database_url)
+    url, arguments = address.url, address.arguments
     arguments.setdefault("timeout", settings.connect_timeout)
     arguments["connection_class"] = Driver
     # `persistence.reading` has moments written as text. Poolers understand this parameter (PgBouncer documentation,
@@ -118,8 +49,11 @@ def create_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:
             "statement_timeout": milliseconds(settings.statement_timeout),
             "lock_timeout": milliseconds(settings.lock_timeout),
             "idle_in_transaction_session_timeout": milliseconds(settings.idle_in_transaction_timeout),
-            **arguments.get("server_settings", {}),
+            **arguments["server_settings"],
         }
+    # What is sent by name would win over `options`.
+    chosen = set_by_options(arguments["server_settings"].get("options", "")) - {"datestyle"}
+    arguments["server_settings"] = {n: v for n, v in arguments["server_settings"].items() if n not in chosen}
     if not pooled:
         return create_async_engine(url, connect_args=arguments, poolclass=NullPool)
     if not settings.pgbouncer:
@@ -218,16 +152,21 @@ REASONS: dict[type[BaseException], str] = {
     socket.gaierror: "its name has no address",
     asyncpg.TargetServerAttributeNotMatched: "none of its hosts is of the kind that is asked for",
     TimeoutError: "it did not answer in time",
+    ssl.SSLCertVerificationError: "its certificate does not prove that it is the one (sslrootcert, sslmode)",
     ssl.SSLError: "the TLS handshake failed",
+    asyncpg.ProtocolViolationError: "a pooler such as PgBouncer refuses time limits (TASKSTORE_PGBOUNCER)",
 }
 
 
 def reason(engine: AsyncEngine, error: BaseException) -> str:
     """One line that says where the database should be and why it is not there, without credentials."""
+    where = parse(str(engine.url)).where
     cause: BaseException | None = error
     while cause is not None:
         for kind, words in REASONS.items():
             if isinstance(cause, kind):
-                return f"the database at {redacted(str(engine.url))} is unreachable: {words}"
+                return f"the database at {where} is unreachable: {words}"
+        if isinstance(cause, ConnectionError) and "rejected SSL" in str(cause):
+            return f"the database at {where} is unreachable: it does not speak TLS, which sslmode asks for"
         cause = getattr(cause, "orig", None) or cause.__cause__
-    return f"the database at {redacted(str(engine.url))} is unreachable"
+    return f"the database at {where} is unreachable"

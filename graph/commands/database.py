@@ -8,8 +8,8 @@ from typing import Any
 
 from graph.database import CommandFailed, database, url
 from persistence import migrations
+from persistence.address import parse
 from persistence.embedded import EmbeddedPostgres
-from persistence.engine import redacted
 from persistence.settings import load
 
 
@@ -35,7 +35,7 @@ def status(options: argparse.Namespace) -> int:
 def reset(options: argparse.Namespace) -> None:
     if not options.yes:
         settings = load()
-        where = redacted(settings.database_url) if settings.database_url else settings.data_dir
+        where = parse(settings.database_url).where if settings.database_url else settings.data_dir
         raise CommandFailed(f"this deletes everything in {where}; say --yes to do it")
     with database() as settings:
         migrations.downgrade(url(settings), "base")

@@ -39,9 +39,16 @@ def give(path: Path) -> None:
         os.chown(path, user["user"], user["group"])
 
 
+def listening_port() -> socket.socket:
+    """One that accepts connections and says nothing."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    return listener
+
+
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+    with listening_port() as listener:
         port: int = listener.getsockname()[1]
         return port
 
