@@ -46,7 +46,7 @@ from persistence.failures import (
 )
 from persistence.idempotency import ENTITY, Key
 from persistence.ids import new_id
-from persistence.models import Action, Base, Change, IdempotencyKey
+from persistence.models import Action, Base, Change, IdempotencyKey, Role, User
 from persistence.patience import SETTLE_SECONDS
 from persistence.readers import Readers
 from persistence.reading import Statement, by_ids, written
@@ -90,7 +90,8 @@ async def create(
     if key is not None:
         row |= {"kept_scope_id": key.scope_id, "kept_key_hash": key.key_hash, "kept_input_hash": key.input_hash}
         apart = row["id"], (key.scope_id, key.key_hash)
-    creation, began = _creation(model, part, columns, key is not None), time.monotonic()
+    for_others = session.actor_id not in (None, row[OWNER[model].key])
+    creation, began = _creation(model, part, columns, key is not None, for_others), time.monotonic()
     try:
         created = await session.share(creation, write, row, frozenset(apart))
     except (IntegrityConstraintViolationError, DeadlockDetectedError):
@@ -184,15 +185,15 @@ async def _logged_row(session: Session, creation: "Creation", row: dict[str, Any
 class Creation:
     """The statements for rows that are created alike: one for a row alone, and one for several."""
 
-    def __init__(self, model: type[Base], part: str, columns: frozenset[str], keyed: bool) -> None:
+    def __init__(self, model: type[Base], part: str, columns: frozenset[str], *, keyed: bool, for_others: bool) -> None:
         self.model, self.columns = model, columns
-        self.alone = _alone(model, part, columns, keyed)
-        self.together = _together(model, part, columns, keyed)
+        self.alone = _alone(model, part, columns, keyed, for_others)
+        self.together = _together(model, part, columns, keyed, for_others)
 
 
 @lru_cache(256)
-def _creation(model: type[Base], part: str, columns: frozenset[str], keyed: bool) -> Creation:
-    return Creation(model, part, columns, keyed)
+def _creation(model: type[Base], part: str, columns: frozenset[str], keyed: bool, for_others: bool) -> Creation:
+    return Creation(model, part, columns, keyed=keyed, for_others=for_others)
 
 
 async def write(creation: Creation, readers: Readers, rows: list[dict[str, Any]]) -> list[Any]:
@@ -246,13 +247,15 @@ def _absent(model: type[Base]) -> dict[str, None]:
     return {c.name: None for c in model.__table__.columns if c.computed is None and c.name not in BY_DATABASE}
 
 
-def _alone(model: type[Base], part: str, columns: frozenset[str], keyed: bool) -> Statement[Any]:
-    """The values of one row are parameters. An owner who is gone or locked leaves it out, other obstacles break a
-    constraint."""
+def _alone(model: type[Base], part: str, columns: frozenset[str], keyed: bool, for_others: bool) -> Statement[Any]:
+    """The values of one row are parameters. An owner who is gone or locked leaves it out, and an actor who is no
+    admin one for others; other obstacles break a constraint."""
     given = {name: bindparam(name, type_=type_) for name, type_ in _given(model, keyed).items()}
     row: Any = select(*(given[name] for name in _absent(model)))
     for owner in _owners(model):
         row = _free(row.where(owner == given[OWNER[model].key]))
+    if for_others:
+        row = row.where(_admins(given["log_actor_id"]).exists())
     new: Any = insert(_table(model)).from_select(list(_absent(model)), row, include_defaults=False)
     created = new.returning(*_public(model)).cte("created")
     written_too = [_logged(model, given, created).cte("logged")]
@@ -261,14 +264,14 @@ def _alone(model: type[Base], part: str, columns: frozenset[str], keyed: bool) -
     return Statement(_written(created, columns).add_cte(*written_too), model.__entity__, model)
 
 
-def _together(model: type[Base], part: str, columns: frozenset[str], keyed: bool) -> Statement[Any]:
+def _together(model: type[Base], part: str, columns: frozenset[str], keyed: bool, for_others: bool) -> Statement[Any]:
     """The values are members of the objects in the one parameter `rows`. A row that meets an obstacle is left out.
 
     Keys come first, because nothing but their index says for sure whether one was used. After that an id that is taken
     has to break a constraint, and each row goes alone; so it does without keys where it is not a row of this table that
     has the id (`persistence.unique_ids`).
     """
-    given: Any = _with_free_owners(model, _given(model, keyed))
+    given: Any = _with_free_owners(model, _given(model, keyed), for_others)
     if keyed:
         stored = {c.name: given.c.get(c.name, func.now()) for c in _public(model)}
         kept = _kept(model, part, given.c, stored).on_conflict_do_nothing().returning(*KEY).cte("kept")
@@ -303,7 +306,13 @@ def _given(model: type[Base], keyed: bool) -> dict[str, TypeEngine[Any]]:
     return types
 
 
-def _with_free_owners(model: type[Base], types: Mapping[str, Any]) -> Any:
+def _admins(ids: Any) -> Any:
+    """The ids of admins: whoever writes for others is one in this very statement, whatever a process remembers."""
+    admins = _table(User).alias("admins")
+    return select(admins.c.id).where(admins.c.id == ids, admins.c.role == _text(Role.ADMIN))
+
+
+def _with_free_owners(model: type[Base], types: Mapping[str, Any], for_others: bool) -> Any:
     """The rows of the parameter `rows` whose owner is there, and not locked.
 
     Who deletes the account has it locked, and all would wait for that. Owners are looked up by index, one at a time:
@@ -317,6 +326,9 @@ def _with_free_owners(model: type[Base], types: Mapping[str, Any]) -> Any:
         owners = func.array(select(rows.c[OWNER[model].key]).scalar_subquery(), type_=ARRAY(owner.type))
         free = _free(select(owner).where(owner == any_(owners))).cte("owners")
         found = found.where(rows.c[OWNER[model].key].in_(select(free.c[owner.name])))
+    if for_others:
+        actors = func.array(select(rows.c.log_actor_id).scalar_subquery(), type_=ARRAY(Change.actor_id.type))
+        found = found.where(rows.c.log_actor_id.in_(_admins(any_(actors))))
     return found.cte("given")
 
 

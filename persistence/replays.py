@@ -1,6 +1,6 @@
 """Kept answers shown again: only what their viewer may see now, and never a secret that opens nothing any more.
 
-A row is shown as it was; whether it is shown is asked of the store. Who is signed in is not kept at all.
+A row is shown as it was; whether it is shown is asked of the store. Who is signed in is never taken from an answer.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import or_, select, true
+from sqlalchemy import literal, or_, select, true
 
 from persistence import snapshots
 from persistence.changes import OWNER
@@ -60,11 +60,17 @@ async def _is_visible(session: Session, viewer: Viewer, part: Mapping[str, Any],
         id = model.__table__.c.id
         query = select(id).where(id == UUID(part["id"]), true() if viewer.is_admin else OWNER[model] == viewer.id)
         if secret and model is Token:
-            query = query.where(*alive())
+            query = query.where(*alive(), *within(viewer))
     else:  # the id of what was deleted for good
         query = select(Change.id).where(Change.entity_id == UUID(part["id"]), Change.action == Action.PURGED).limit(1)
         query = query if viewer.is_admin else query.where(Change.owner_id == viewer.id)
     return await session.scalar(query) is not None
+
+
+def within(viewer: Viewer) -> tuple[Any, ...]:
+    """The tokens that the viewer's could have made: another of the user's may have made one that does more."""
+    scopes = Token.scopes.op("<@")(literal(sorted(viewer.scopes), Token.scopes.type))
+    return (scopes,) if viewer.expires_at is None else (scopes, Token.expires_at <= viewer.expires_at)
 
 
 def alive() -> tuple[Any, ...]:

@@ -267,6 +267,30 @@ async def test_a_replay_shows_no_secret_of_a_token_that_was_revoked(api: Api, ac
     assert (again["token"], again["secret"]) == (None, None)
 
 
+async def test_a_replay_gives_a_lesser_token_no_secret_that_it_could_not_have_made(
+    api: Api, engine: AsyncEngine, account: Account
+) -> None:
+    """Keys belong to the user: one token's key is known to whoever reads the script that holds another."""
+    given = {"name": "x", "scopes": ["READ", "WRITE"], "idempotencyKey": key()}
+    first = await done(api, "createToken", account, **given)
+    lesser = await done(api, "createToken", account, name="x", scopes=["WRITE"])
+    session = await done(api, "signIn", None, email=account.email, password=PASSWORD)
+    equal = await done(api, "createToken", account, name="x", scopes=["READ", "WRITE"])
+    outcomes = [
+        await write(api, "createToken", await bearer_of(api, made, account), **given) for made in (lesser, session)
+    ]
+
+    assert [problems(outcome) for outcome in outcomes] == [GONE, GONE], "it would do more, and it would last longer"
+    again = await done(api, "createToken", await bearer_of(api, equal, account), **given)
+    assert again["secret"] == first["secret"]
+
+
+async def bearer_of(api: Api, payload: Any, account: Account) -> Account:
+    viewer = await holder(api, payload["secret"])
+    assert viewer is not None
+    return Account(account.id, account.email, viewer, payload["secret"])
+
+
 async def test_who_purged_or_deleted_gets_the_first_answer_again(api: Api, admin: Account, account: Account) -> None:
     task = await new_task(api, account)
     purge = {"id": task["id"], "idempotencyKey": key()}

@@ -62,6 +62,19 @@ async def test_one_of_many_changes_of_a_password_at_once_succeeds(api: Api, acco
     assert [payload["errors"] for payload in signed_in] == [[]]
 
 
+async def test_a_change_of_the_password_that_is_sent_several_times_at_once_is_one(api: Api, account: Account) -> None:
+    given = {"currentPassword": PASSWORD, "newPassword": NEW, "idempotencyKey": str(uuid.uuid4())}
+    servers = workers(api)
+    outcomes = await asyncio.gather(
+        *(servers[n % 2].write(account.secret, "changePassword", **given) for n in range(4))
+    )
+
+    assert [] in outcomes
+    assert {code for codes in outcomes for code in codes} <= {"WRONG_PASSWORD"}
+    assert await servers[0].write(account.secret, "changePassword", **given) == []
+    await done(api, "signIn", None, email=account.email, password=NEW)
+
+
 def after_verifying(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[object]]) -> None:
     """Let something happen when a password was found to be right, before that is relied on."""
     verify = Passwords.verify

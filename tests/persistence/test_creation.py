@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from persistence import creation, idempotency, snapshots, tasks, users
 from persistence.engine import create_engine
 from persistence.failures import UnknownOutcome, is_unreachable
-from persistence.models import Change, IdempotencyKey, Task, TaskStatus
+from persistence.models import Change, IdempotencyKey, Role, Task, TaskStatus
 from persistence.reading import Statement
 from persistence.session import Session
 from persistence.settings import Settings
@@ -460,3 +460,38 @@ async def test_whatever_is_in_a_row_it_is_stored_as_alone(
         assert {name: getattr(one, name) for name in COLUMNS - own} == {
             name: getattr(other, name) for name in COLUMNS - own
         }
+
+
+# -- for others ---------------------------------------------------------------------------------------
+
+
+async def for_another(session: Session, admin: Account, owner: Account) -> Any:
+    session.actor_id = admin.id
+    row = tasks.new(admin.viewer, tasks.checked(FIELDS), owner_id=owner.id)
+    return await creation.create(session, Task, row, "task", key_of(admin), COLUMNS)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_an_admin_writes_for_others_in_one_statement(
+    own_engine: AsyncEngine, admin: Account, account: Account, statements: list[int], count: int
+) -> None:
+    work = functools.partial(for_another, admin=admin, owner=account)
+    created = await together(own_engine, *[work] * count)
+
+    assert [task.owner_id for task in created] == [account.id] * count
+    assert statements == [count]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_who_is_no_admin_any_more_writes_nothing_for_others_and_takes_nobody_along(
+    own_engine: AsyncEngine, raw: Raw, admin: Account, new_account: Any, account: Account, count: int
+) -> None:
+    boss = await new_account(Role.ADMIN)
+    await raw("UPDATE users SET role = 'member' WHERE id = :id", id=admin.id)
+    refused = functools.partial(for_another, admin=admin, owner=account)
+    written = functools.partial(for_another, admin=boss, owner=account)
+    created = await together(own_engine, *[refused] * count, *[written] * (count - 1))
+
+    assert [task is not None for task in created] == [False] * count + [True] * (count - 1)
+    for table, who in (("changes", "actor_id"), ("idempotency_keys", "scope_id")):
+        assert await raw(f"SELECT * FROM {table} WHERE {who} = :id AND {who} <> owner_id", id=admin.id) == []
