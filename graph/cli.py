@@ -253,11 +253,12 @@ examples:
   DATABASE_URL=postgresql://me@db.example.org/tasks ./run serve --host 0.0.0.0 --workers 4"""
 
 TEST = """\
-The tests start a PostgreSQL of their own.
+The tests start a PostgreSQL of their own. Without arguments they run in several processes, each with one.
 
 examples:
   ./run test
-  ./run test tests/graph -k connection -x"""
+  ./run test tests/graph -k connection -x
+  ./run test tests/graph -n 2"""
 
 SCHEMA = """\
 examples:

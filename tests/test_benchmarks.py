@@ -9,6 +9,7 @@ from persistence.settings import ROOT
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.xdist_group("processes")
 def test_the_servers_of_the_comparison_give_the_same_answers() -> None:
     command = [sys.executable, "-m", "benchmarks.server", "--servers", "taskstore,stock,bare"]
     command += ["--workloads", "task,create", "--rounds", "1", "--seconds", "0.5"]

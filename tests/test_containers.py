@@ -24,7 +24,7 @@ from jsonschema import Draft202012Validator
 from persistence.embedded import EmbeddedPostgres
 from persistence.settings import ROOT, load
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("processes")]
 
 DURATION = {"type": "string", "pattern": r"^(\d+(ms|s|m|h))+$"}
 STRINGS = {"type": "array", "items": {"type": "string"}, "minItems": 1}

@@ -32,7 +32,7 @@ from persistence.embedded import EmbeddedPostgres
 from persistence.postgres import account_for, find_installation
 from persistence.settings import ROOT
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("processes")]
 
 READY = "Ctrl-C stops it."
 VIEWER = "{ viewer { email tasks { totalCount } } }"
@@ -527,6 +527,32 @@ def test_an_old_python_hands_over_to_a_newer_one(script: ModuleType, monkeypatch
         with contextlib.suppress(script.Stop):
             script.use_supported_python()
     assert handed[0][:2] == ["/opt/python3.12", str(ROOT / "run")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        ([], ["-n", "auto", "--maxprocesses", "4"]),
+        (["tests/graph", "-k", "connection"], ["tests/graph", "-k", "connection"]),
+        (["-n", "2"], ["-n", "2"]),
+    ],
+)
+def test_all_tests_run_side_by_side_and_a_few_do_not(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, arguments: list[str], given: list[str]
+) -> None:
+    class Replaced(Exception):
+        pass
+
+    def replace_by(command: list[str]) -> None:
+        handed.extend(command)
+        raise Replaced
+
+    handed: list[str] = []
+    monkeypatch.setattr(script, "replace_by", replace_by)
+    monkeypatch.setattr(script, "install", lambda dev: None)
+    with pytest.raises(Replaced):
+        script.main(["test", *arguments])
+    assert handed == [script.python_of(script.VENV), "-m", "pytest", *given]
 
 
 def test_the_environment_is_made_anew_only_when_it_must(

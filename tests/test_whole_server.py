@@ -38,7 +38,7 @@ from tests.outside import (
     until,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("processes")]
 
 
 @pytest.fixture(scope="module")

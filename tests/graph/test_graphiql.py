@@ -23,7 +23,7 @@ from persistence.seed import PASSWORD, TOKENS_KEPT, seed
 from persistence.settings import Settings
 from tests.graph.browser import CHROMIUM, Page, chromium, tab
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("processes")]
 
 EVIL = DemoAccount("</script><script>alert(1)</script><!--", "e&v@example.org", "MEMBER", 'tst_"quoted"')
 
