@@ -137,7 +137,7 @@ def test_a_flood_of_invalid_documents_takes_bounded_memory() -> None:
     documents = Documents(SCHEMA, max_bytes=2_000_000)
     with traced() as grown:
         for number in range(300):
-            documents.get(f"query Q{number} {{ {'name ' * 200} nope }}")
+            documents.get(f"query Q{number} {{ {'name ' * 60} nope }}")
         assert len(documents) > 50
         assert grown() < 500_000
 
