@@ -138,6 +138,19 @@ async def test_who_goes_away_takes_nobody_along() -> None:
     assert table.statements == [[2, 3]]  # who left before it started is not part of it
 
 
+async def test_who_all_went_away_before_it_started_need_no_statement() -> None:
+    table = Table()
+    for future in [table.ask(n) for n in range(2)]:
+        future.cancel()
+    await turns()
+    again = table.ask(3)
+    await turns()
+    table.gates[0].set_result(None)
+
+    assert await again == "row 3"
+    assert table.statements == [[3]]
+
+
 async def test_a_statement_for_which_nobody_waits_any_more_is_cancelled() -> None:
     table = Table()
     futures = [table.ask(n) for n in range(2)]
