@@ -6,7 +6,7 @@ sends it SIGINT when the owner ends, elsewhere a guard process does. It listens 
 private directory only, so `trust` lets in nobody but its user and root.
 
     <data_dir>/pgdata         the data, of the user the server runs as
-    <data_dir>/postgres.log   what the server says
+    <data_dir>/postgres.log   what the server says; no word of the data, nor of what clients do wrong
     <data_dir>/lock           held by the owner
     <data_dir>/state.json     who the owner is and where the server listens
 """
@@ -46,8 +46,13 @@ logger = logging.getLogger("taskstore.embedded")
 READY_WITHIN = 120.0
 """Seconds a start may take; the recovery after a crash reads the log of at most one checkpoint."""
 
-LOG_BYTES = 5_000_000
-"""A larger `postgres.log` is put aside at the next start."""
+LOG_BYTES, LOG_SECONDS = 5_000_000, 10.0
+"""The end of a larger `postgres.log` is put aside; and how often that is looked for."""
+
+QUIET = "taskstore.quiet"
+"""A file in `pgdata`: its sessions write no line about what clients do wrong."""
+
+HUSH = "ALTER ROLE ALL SET log_min_messages = panic"
 
 # Suits a laptop: no parallel workers for queries of milliseconds, everything that keeps data safe left on.
 SERVER_OPTIONS: Mapping[str, str] = MappingProxyType(
@@ -59,6 +64,10 @@ SERVER_OPTIONS: Mapping[str, str] = MappingProxyType(
         "timezone": "UTC",
         "log_timezone": "UTC",
         "log_checkpoints": "off",
+        # What the server says of itself: no errors of statements, no statements, and no rows in the details of errors.
+        "log_min_messages": "log",
+        "log_min_error_statement": "panic",
+        "log_error_verbosity": "terse",
     }
 )
 
@@ -251,20 +260,20 @@ class EmbeddedPostgres:
             )
         self._end_leftovers(installation)
         if not self.pgdata.exists():
-            self._initialise(installation, account)
+            self._initialise(installation, account.for_making)
         written_by = (self.pgdata / "PG_VERSION").read_text().strip()
         if written_by != str(installation.major):
             raise EmbeddedError(
                 f"{self.pgdata} was written by PostgreSQL {written_by}, this release brings {installation.major}; "
                 "dump it with the release that wrote it and restore it here (docs/operations.md)"
             )
+        if not (self.pgdata / QUIET).exists():
+            self._hush(installation, account.for_making)
         account.own(self.pgdata)
         self._socket_dir = SocketDir.make(account)
         if self._socket_dir is None:
             raise EmbeddedError("the embedded PostgreSQL needs a temporary directory with a short path; set TMPDIR")
-        log = self.data_dir / "postgres.log"
-        if log.exists() and log.stat().st_size > LOG_BYTES:
-            log.replace(log.with_suffix(".log.1"))
+        self._bound_log()
         self._stopping.clear()
         self._started.clear()
         self._failure = None
@@ -277,8 +286,11 @@ class EmbeddedPostgres:
         self._started.wait()
         if self._failure is not None:
             raise self._failure
-        url = f"postgresql://taskstore@/{quote(self.database)}?host={quote(str(self._socket_dir.path))}"
-        self._publish(State(os.getpid(), url))
+        threading.Thread(target=self._keep_log_bounded, name="embedded-postgres-log", daemon=True).start()
+        # Says all that PGPORT, PGSSLMODE and the like would say otherwise.
+        others = "port=5432&sslmode=disable&target_session_attrs=any"
+        place = quote(str(self._socket_dir.path))
+        self._publish(State(os.getpid(), f"postgresql://taskstore@/{quote(self.database)}?{others}&host={place}"))
 
     def _initialise(self, installation: Installation, account: Account) -> None:
         """Make the data in a directory beside, so that an interrupted attempt leaves nothing half done."""
@@ -300,13 +312,37 @@ class EmbeddedPostgres:
             fresh,
         )
         quoted = self.database.replace('"', '""')
-        self._run(
-            [installation.program("postgres"), "--single", *directory, *self._flags(), "postgres"],
-            account,
-            fresh,
-            f'CREATE DATABASE "{quoted}"\n',
-        )
+        self._alone(installation, account, fresh, f'CREATE DATABASE "{quoted}"')
         fresh.rename(self.pgdata)
+
+    def _hush(self, installation: Installation, account: Account) -> None:
+        """Have sessions say nothing in the log; the server itself goes on saying why it does not start."""
+        account.own(self.pgdata)
+        self._alone(installation, account, self.pgdata, HUSH)
+        (self.pgdata / QUIET).touch(mode=0o600)
+        if account.is_other:
+            os.chown(self.pgdata / QUIET, account.uid, account.gid)
+
+    def _alone(self, installation: Installation, account: Account, directory: Path, *statements: str) -> None:
+        """Run statements, each one line, on data that no server uses."""
+        single = [installation.program("postgres"), "--single", "-D", account.argument_for(directory)]
+        lines = "".join(f"{statement}\n" for statement in statements)
+        self._run([*single, *self._flags(), "postgres"], account, directory, lines)
+
+    def _bound_log(self) -> None:
+        """Put the end of a log that is too large aside. The server goes on writing at the end, wherever that is."""
+        log = self.data_dir / "postgres.log"
+        if not log.exists() or log.stat().st_size <= LOG_BYTES:
+            return
+        with log.open("rb") as source:
+            source.seek(-LOG_BYTES, os.SEEK_END)
+            log.with_suffix(".log.1").write_bytes(source.read(LOG_BYTES))
+        os.truncate(log, 0)
+
+    def _keep_log_bounded(self) -> None:
+        while not self._stopping.wait(LOG_SECONDS):
+            with contextlib.suppress(OSError):  # a full disk: next time
+                self._bound_log()
 
     def _run(self, command: Sequence[str], account: Account, directory: Path, input: str = "") -> None:
         done = subprocess.run(

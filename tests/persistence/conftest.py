@@ -197,7 +197,7 @@ class Gate:
 @pytest.fixture
 async def gate(settings: Settings) -> AsyncIterator[tuple[Gate, AsyncEngine]]:
     assert settings.database_url is not None
-    base, socket_dir = settings.database_url.split("?host=")
+    base, socket_dir = settings.database_url.split("?")[0], settings.database_url.split("host=")[1]
     gate = Gate(f"{socket_dir}/.s.PGSQL.5432")
     server = await asyncio.start_server(gate.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]

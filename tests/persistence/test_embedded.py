@@ -17,10 +17,13 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
+from persistence import embedded, migrations
 from persistence.embedded import AlreadyRunning, EmbeddedError, EmbeddedPostgres
-from persistence.postgres import Account, SocketDir, account_for, find_installation
-from persistence.settings import ROOT
+from persistence.engine import create_engine
+from persistence.postgres import PRIVATE_IDS, Account, SocketDir, account_for, find_installation
+from persistence.settings import ROOT, Settings
 
 # The tests kill processes, not machines: what the kernel has taken is safe.
 QUICK = {"fsync": "off"}
@@ -119,7 +122,130 @@ def test_fresh_data_below_a_long_path_that_others_cannot_search(tmp_path: Path) 
         assert query(server.url, "SELECT current_database()") == "other name"
         assert (directory / "pgdata").stat().st_mode & 0o077 == 0
         if os.geteuid() == 0:
-            assert (directory / "pgdata").stat().st_uid == pwd.getpwnam("nobody").pw_uid
+            assert (directory / "pgdata").stat().st_uid in PRIVATE_IDS
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give its server another user")
+@pytest.mark.parametrize("former", [0, pwd.getpwnam("nobody").pw_uid])
+def test_as_root_the_server_is_out_of_reach_for_programs_of_nobody(data_dir: Path, former: int) -> None:
+    for path in ((data_dir / "pgdata"), *(data_dir / "pgdata").rglob("*")):
+        os.chown(path, former, former)
+    nobody = pwd.getpwnam("nobody")
+    with EmbeddedPostgres(data_dir, options=QUICK) as server:
+        uid = (data_dir / "pgdata").stat().st_uid
+        assert uid in PRIVATE_IDS
+        with pytest.raises(KeyError):
+            pwd.getpwuid(uid)
+        assert Path(f"/proc/{server.postmaster_pid}").stat().st_uid == uid
+        for path in (Path(server.url.partition("host=")[2]), data_dir / "pgdata"):
+            listed = subprocess.run(
+                ["ls", path], capture_output=True, text=True, user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[]
+            )
+            assert "Permission denied" in listed.stderr
+        assert query(server.url, "SELECT count(*) FROM kept") == 1
+    with EmbeddedPostgres(data_dir, options=QUICK):
+        assert (data_dir / "pgdata").stat().st_uid == uid, "it stays the same"
+
+
+def test_what_clients_do_wrong_writes_no_line_and_no_row_into_the_log(data_dir: Path) -> None:
+    async def wrong(connection: asyncpg.Connection, statement: str) -> None:
+        with pytest.raises(asyncpg.PostgresError):
+            await connection.execute(statement)
+
+    async def all_wrong(url: str) -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute("ALTER TABLE kept ADD CHECK (id < 10), ADD UNIQUE (id)")
+        for statement in (
+            "INSERT INTO kept VALUES (4711)",
+            "INSERT INTO kept VALUES (1)",
+            "SELECT 4711 / 0",
+            "SELEKT 4711",
+            "SELECT * FROM nowhere WHERE id = 4711",
+            "SET statement_timeout = 10; SELECT pg_sleep(10), 4711",
+            "DO $$ BEGIN RAISE WARNING '4711'; RAISE LOG '4711'; RAISE EXCEPTION '4711'; END $$",
+        ):
+            await wrong(connection, statement)
+        await connection.close()
+        connection = await asyncpg.connect(url)
+        await connection.execute("BEGIN; SET idle_in_transaction_session_timeout = 10; INSERT INTO kept VALUES (2)")
+        await asyncio.sleep(0.5)
+        await wrong_or_closed(connection)
+        connection = await asyncpg.connect(url)
+        await connection.execute("BEGIN; INSERT INTO kept VALUES (2)")
+        connection.terminate()
+        connection, other = await asyncpg.connect(url), await asyncpg.connect(url)
+        await other.execute("SELECT pg_terminate_backend($1, 5000)", connection.get_server_pid())
+        await other.close()
+
+    async def wrong_or_closed(connection: asyncpg.Connection) -> None:
+        with pytest.raises(LOST):
+            await connection.execute("SELECT 1")
+
+    (data_dir / "pgdata" / embedded.QUIET).unlink()  # as in data of an earlier release
+    with EmbeddedPostgres(data_dir, options=QUICK) as server:
+        before = (data_dir / "postgres.log").read_text()
+        asyncio.run(all_wrong(server.url))
+        time.sleep(0.2)
+        assert (data_dir / "postgres.log").read_text() == before
+        assert server.postmaster_pid is not None
+        os.kill(server.postmaster_pid, signal.SIGHUP)
+        eventually(lambda: "SIGHUP" in (data_dir / "postgres.log").read_text())
+
+
+def test_the_log_is_bounded_while_the_server_runs(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "LOG_BYTES", 10_000)
+    monkeypatch.setattr(embedded, "LOG_SECONDS", 0.05)
+    log = data_dir / "postgres.log"
+    with EmbeddedPostgres(data_dir, options=QUICK) as server:
+        for _ in range(3):
+            with log.open("ab") as other:
+                other.write(b"x" * 25_000 + b"\nlast\n")
+            eventually(lambda: log.stat().st_size < 10_000)
+        assert server.postmaster_pid is not None
+        os.kill(server.postmaster_pid, signal.SIGHUP)
+        eventually(lambda: "SIGHUP" in log.read_text())
+        assert not log.read_bytes().startswith(b"\0"), "it goes on at the new end"
+    aside = log.with_suffix(".log.1").read_bytes()
+    assert (len(aside), aside.endswith(b"last\n")) == (10_000, True)
+
+
+def test_the_environment_of_other_databases_never_reaches_this_one(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "PGPORT": "1",
+        "PGHOST": "nowhere",
+        "PGHOSTADDR": "192.0.2.1",
+        "PGUSER": "nobody",
+        "PGDATABASE": "nothing",
+        "PGPASSWORD": "wrong",
+        "PGPASSFILE": "/nowhere",
+        "PGSERVICE": "other",
+        "PGOPTIONS": "-c default_transaction_read_only=on",
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": "/nowhere",
+        "PGSSLCERT": "/nowhere",
+        "PGSSLNEGOTIATION": "direct",
+        "PGTARGETSESSIONATTRS": "standby",
+        "PGTZ": "Asia/Tokyo",
+        "PGCLIENTENCODING": "LATIN1",
+        "PGDATA": "/nowhere",
+        "TZ": "Asia/Tokyo",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    async def ask(url: str) -> Any:
+        engine = create_engine(Settings(database_url=url))
+        async with engine.connect() as connection:
+            asked = "concat_ws(' ', current_user, current_database(), current_setting('timezone'), count(*))"
+            answer = (await connection.execute(text(f"SELECT {asked} FROM kept"))).scalar_one()
+        await engine.dispose()
+        return answer
+
+    with EmbeddedPostgres(data_dir, options=QUICK) as server:
+        assert asyncio.run(ask(server.url)) == "taskstore taskstore UTC 1"
+        migrations.upgrade(server.url)
+        assert migrations.status(server.url).is_current
 
 
 def test_only_the_user_of_the_server_reaches_its_socket(data_dir: Path) -> None:
