@@ -50,11 +50,13 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.door: Door = app_state[DOOR] if DOOR in app_state else Door(Allowance(), Proxies())
         bounds = self.door.bounds
-        self._head = self._room = bounds.head
+        self._head, self._headers = bounds.head, bounds.headers
+        self._room = bounds.head
         """Bytes that may come beside bodies until the parser has understood them."""
         self._body_seconds = bounds.body_seconds
         self._next_seconds = KEEP_ALIVE_SECONDS + bounds.head_seconds
         self._unsent = inf
+        self._deaf = False
         self.due = inf
         self.url = b""
 
@@ -96,6 +98,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         self._room -= len(data)
+        if self._deaf:
+            return
         try:
             self.parser.feed_data(data)
             if self._room < 0:
@@ -112,11 +116,10 @@ class HttpProtocol(HttpToolsProtocol):
         headers = self.headers
         if self._room < 0 and len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers) > self._head:
             self._too_long()
-        if len(headers) > self.door.bounds.headers:
-            raise Refused(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"There are more than {self.door.bounds.headers} headers."
-            )
-        if len(self.pipeline) >= PIPELINED:
+        if len(headers) > self._headers:
+            message = f"There are more than {self._headers} headers."
+            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, message)
+        if self.pipeline and len(self.pipeline) >= PIPELINED:
             raise Refused(HTTPStatus.TOO_MANY_REQUESTS, f"More than {PIPELINED} requests wait for their answers.")
         hosts = 0
         for name, _ in headers:
@@ -150,7 +153,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _upgrade(self) -> None:
         if not self._should_upgrade():
-            return  # answered like any other request (RFC 9110, section 7.8)
+            # Answered as it is (RFC 9110, section 7.8). The parser has stopped: what follows could be a body.
+            self.cycle.keep_alive = False
+            self._deaf = True
+            return
         if self.cycle is not None and not self.cycle.response_complete:
             self._refuse(Refused(HTTPStatus.BAD_REQUEST, "A WebSocket begins after all answers."))
             return
@@ -205,6 +211,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if self.door is not None:
+            self.due = self.loop.time() + self.door.bounds.head_seconds  # for the handshake, which has come already
             self.door.enter(self, self.client[0] if self.client else "", self.loop)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -217,6 +224,17 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def overdue(self, now: float) -> None:
         self.transport.close()
+        self.due = now + CLOSE_SECONDS
+
+    def start_keepalive(self) -> None:  # the handshake is complete
+        self.due = inf
+        super().start_keepalive()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:  # uvicorn would wait for ever
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            self.transport.close()
 
     def abort(self) -> None:
         self.transport.abort()

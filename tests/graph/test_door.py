@@ -272,6 +272,31 @@ async def test_a_websocket_does_not_begin_before_all_answers() -> None:
         assert await wire.ended() == b""
 
 
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [("GET", b"", 400), ("POST", b"X: y", 405), ("GET", b"X: " + b"x" * 9_000, 400)],
+    ids=["no key", "by POST", "long header"],
+)
+async def test_what_cannot_become_a_websocket_is_refused(method: str, headers: bytes, status: int) -> None:
+    head = f"{method} / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n".encode()
+    async with serving(Allowance()) as server:
+        said = await (await server.open(head + headers + b"\r\n\r\n")).ended()
+
+    assert said.startswith(b"HTTP/1.1 %d " % status)
+
+
+async def test_what_follows_another_upgrade_is_never_a_request() -> None:
+    """The parser stops there, so that it may be a body."""
+    head = b"POST /first HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 39\r\n\r\n"
+    async with serving() as server:
+        wire = await server.open(head)
+        await asyncio.sleep(0.05)
+        wire.writer.write(GET % b"hidden")
+        await wire.ended()
+
+    assert server.app.asked == ["/first"]
+
+
 # -- time ---------------------------------------------------------------------------------------------
 
 
