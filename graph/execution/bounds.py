@@ -101,9 +101,10 @@ class Bounds:
         values, longest = given.values + len(variables), 0
         largest, most = "", 0
         for name, value in variables.items() if values <= self.values else ():
-            if type(value) in CONTAINERS:
+            if (kind := type(value)) is dict or kind is list:
                 found, length = size(value, self.values)
-                longest = max(longest, length)
+                if length > longest:
+                    longest = length
                 found *= given.used.get(name, 1)
                 values += found
                 if found > most:
@@ -149,16 +150,20 @@ def size(value: Any, enough: int) -> tuple[int, int]:
     """How many items and members a JSON value has, and the longest list in it. Ends soon after `enough`."""
     values, longest = 0, 0
     pending = [value]
-    while pending and values <= enough:
-        container = pending.pop()
-        values += len(container)
+    for container in pending:  # which grows meanwhile
+        number = len(container)
+        values += number
         if type(container) is list:
-            longest = max(longest, len(container))
+            if number > longest:
+                longest = number
             inner: Any = container
         else:
             inner = container.values()
-        if values <= enough:
-            pending += [item for item in inner if type(item) in CONTAINERS]
+        if values > enough:
+            break
+        for item in inner:
+            if (kind := type(item)) is dict or kind is list:
+                pending.append(item)
     return values, longest
 
 
