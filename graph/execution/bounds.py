@@ -163,7 +163,7 @@ def size(value: Any, enough: int) -> tuple[int, int]:
             break
         for item in inner:
             if (kind := type(item)) is dict or kind is list:
-                pending.append(item)
+                pending.append(item)  # noqa: PERF401  # mostly there is none, and a comprehension is a call
     return values, longest
 
 

@@ -9,6 +9,7 @@ A variable that is a whole input object or list is converted each time, when it 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from graphql import VariableNode, Visitor, get_argument_values, get_nullable_typ
 from graphql.execution.values import VariableValues
 from strawberry.types.arguments import InputContext, StrawberryArgument
 from strawberry.types.base import StrawberryMaybe, StrawberryOptional, has_object_definition
+from strawberry.types.lazy_type import LazyType
 from strawberry.types.maybe import Some
 
 from graph.execution.compiler_values import IMMUTABLE
@@ -91,14 +93,44 @@ def builder(value: Any) -> Build:
 
 
 def is_plain_input(kind: Any) -> bool:
-    """Whether making an input object does not look at the leaves in it.
+    """Whether making an input object does not look at the leaves in it, and is the same each time.
 
     A `from_input` that hands them on as they are says so by an attribute `by_structure`.
     """
-    if not is_input(kind) or hasattr(kind, "__post_init__"):
+    if not is_input(kind) or not is_made_by_dataclasses(kind):
         return False
     make = kind.__strawberry_definition__.from_input
     return make is None or hasattr(make, "by_structure")
+
+
+@lru_cache(1_024)
+def is_made_by_dataclasses(kind: Any) -> bool:
+    """Whether nothing of a class's own runs when an object of it is made."""
+    made_by = getattr(kind.__init__, "__code__", None)
+    return (
+        made_by is not None
+        and made_by.co_filename == "<string>"  # where `dataclasses` writes what it makes; anything else has a file
+        and kind.__new__ is object.__new__
+        and kind.__setattr__ is object.__setattr__
+        and not hasattr(kind, "__post_init__")
+        and all(each.default_factory in (dataclasses.MISSING, list) for each in dataclasses.fields(kind))
+    )
+
+
+def inputs_of(type_: Any) -> list[Any]:
+    """The classes of the input objects that a value of Strawberry's type can have in it."""
+    found: dict[Any, None] = {}
+    pending = [type_]
+    while pending:
+        type_ = pending.pop()
+        while hasattr(type_, "of_type"):
+            type_ = type_.of_type
+        if isinstance(type_, LazyType):
+            pending.append(type_.resolve_type())
+        elif has_object_definition(type_) and type_ not in found:
+            found[type_] = None
+            pending += [field.type for field in type_.__strawberry_definition__.fields]
+    return list(found)
 
 
 @lru_cache(1_024)
@@ -113,6 +145,9 @@ def template(ex: CompiledExecution, field: Field, resolver: Direct) -> Template 
     names = variables_of(field.nodes[0])
     sources, coerced = ex.variable_values
     if any(name not in sources for name in names):
+        return None
+    # Before anything is made with holes: what a class does with them is nobody's to see.
+    if not all(is_plain_input(kind) for argument in resolver.arguments for kind in inputs_of(argument.type)):
         return None
     values = VariableValues(sources, {**coerced, **{name: Hole(name) for name in names}})
     try:

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from graphql import GraphQLField, GraphQLSchema
 from strawberry.types.arguments import StrawberryArgument, convert_arguments
-from strawberry.types.base import has_object_definition
 from strawberry.types.field import StrawberryField
 from strawberry.types.maybe import Some
 
-from graph.execution.compiler_arguments import is_input, template
+from graph.execution.compiler_arguments import inputs_of, is_plain_input, template
 from graph.execution.compiler_values import IMMUTABLE, UNSEEN
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def copied(value: Any) -> Any:
         return {key: copied(item) for key, item in value.items()}
     if kind is Some:
         return Some(copied(value.value))
-    if is_input(kind):
+    if is_plain_input(kind):
         made = object.__new__(kind)
         made.__dict__.update({name: copied(item) for name, item in value.__dict__.items()})
         return made
@@ -139,18 +138,10 @@ def direct(schema: GraphQLSchema, definition: GraphQLField) -> Direct | None:
     return Direct(strawberry_schema, field)
 
 
-def takes_context(type_: Any, seen: frozenset[Any] = frozenset()) -> bool:
+def takes_context(type_: Any) -> bool:
     """Whether an input type builds its own value, for which the info of the very call could matter.
 
     A `from_input` that looks at the values alone says so by an attribute `by_value`.
     """
-    while hasattr(type_, "of_type"):
-        type_ = type_.of_type
-    if hasattr(type_, "resolve_type") and not has_object_definition(type_):
-        type_ = type_.resolve_type()
-    if not has_object_definition(type_) or type_ in seen:
-        return False
-    definition = type_.__strawberry_definition__
-    if definition.from_input is not None and not getattr(definition.from_input, "by_value", False):
-        return True
-    return any(takes_context(field.type, seen | {type_}) for field in definition.fields)
+    makes = [kind.__strawberry_definition__.from_input for kind in inputs_of(type_)]
+    return any(make is not None and not getattr(make, "by_value", False) for make in makes)
