@@ -59,7 +59,7 @@ class Reader:
 
     def fetch(self, statement: Statement[Row], arguments: list[Any]) -> Awaitable[list[Row]]:
         """The rows of one statement."""
-        rows: Awaitable[list[Row]] = self.driver.fetch(statement.sql, *arguments, record_class=statement.record)
+        rows: Awaitable[list[Row]] = self.driver.rows(statement.sql, arguments, statement.record)
         return rows
 
 

@@ -120,7 +120,7 @@ class Session(AsyncSession):
                 if proxy.dbapi_connection._transaction is None:  # SQLAlchemy begins with its own first statement
                     await proxy.dbapi_connection._start_transaction()
                 driver: Any = proxy.driver_connection
-                rows: list[Row] = await driver.fetch(statement.sql, *arguments, record_class=statement.record)
+                rows: list[Row] = await driver.rows(statement.sql, arguments, statement.record)
             else:
                 if self._fetches > 1:
                     goes_on.set(True)  # of this task and thereby of this operation, which needs no reset
