@@ -174,7 +174,8 @@ class Gate:
                 if marked and self.before:
                     self.broken += 1
                     writer.transport.abort()
-                    break
+                    upstream_writer.transport.abort()
+                    return
                 upstream_writer.write(data)
                 await upstream_writer.drain()
             upstream_writer.close()

@@ -97,11 +97,11 @@ async def outcomes(*calls: Awaitable[Any]) -> list[str]:
 
 
 async def settled(engine: AsyncEngine) -> None:
-    async with asyncio.timeout(5):
-        while readers_of(engine)._apart:  # noqa: ASYNC110  # no event tells
-            await asyncio.sleep(0.01)
+    """Wait until no connection is in use, as a shared statement may be for which nobody waits any more."""
     pool: Any = engine.pool
-    assert pool.checkedout() == readers_of(engine).idle
+    async with asyncio.timeout(5):
+        while readers_of(engine)._apart or pool.checkedout() != readers_of(engine).idle:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 def kinds(engine: AsyncEngine, account: Account) -> dict[str, Callable[[], Awaitable[Any]]]:
