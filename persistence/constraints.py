@@ -30,8 +30,8 @@ RULES = {
 OWNERS = {"fk_tasks_owner_id_users": "ownerId", "fk_tokens_user_id_users": "userId"}
 
 
-def violated(error: IntegrityError) -> DomainError | IntegrityError:
-    """The domain error for a broken constraint, or the driver's own where no client can mend it: a bug."""
+def violated(error: IntegrityError) -> DomainError | None:
+    """The domain error for a broken constraint, or None where no client can mend it: a bug."""
     cause = getattr(error.orig, "__cause__", None)
     name = getattr(cause, "constraint_name", None) or ""
     if name in CONFLICTS:
@@ -42,4 +42,4 @@ def violated(error: IntegrityError) -> DomainError | IntegrityError:
         return Invalid([Problem("INVALID", message, (field,))])
     if name in OWNERS:
         return NotFound("user", path=(OWNERS[name],))
-    return error
+    return None

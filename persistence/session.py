@@ -196,8 +196,9 @@ class Session(AsyncSession):
                 stray = sqlstate(error) == CANCELLED and time.monotonic() - began < SETTLE_SECONDS
                 broken = (is_unreachable(error) or stray) and attempt == 1
                 if attempt == ATTEMPTS or not (lost or broken):
-                    if isinstance(error, IntegrityError):
-                        raise violated(error) from error
+                    domain_error = violated(error) if isinstance(error, IntegrityError) else None
+                    if domain_error is not None:
+                        raise domain_error from error
                     raise
             await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  # jitter, not a secret
         raise AssertionError("unreachable")

@@ -6,8 +6,10 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
 import pytest
-from sqlalchemy import CheckConstraint
+from sqlalchemy import CheckConstraint, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import constraints, tasks, users
@@ -422,3 +424,19 @@ async def test_the_indexes_that_lists_need_exist(raw: Raw) -> None:
 
 async def test_a_token_is_found_by_an_index_on_its_hash(raw: Raw) -> None:
     assert await raw("SELECT 1 FROM pg_indexes WHERE indexname = 'uq_tokens_secret_hash'")
+
+
+async def test_a_rule_that_no_client_can_break_is_raised_as_the_driver_said_it(write: Write) -> None:
+    async def work(session: Session) -> None:
+        await session.execute(text("INSERT INTO rate_budgets (key_hash, points) VALUES (NULL, 1)"))
+
+    with pytest.raises(IntegrityError) as caught:
+        await write(work)
+
+    chain: list[BaseException] = []
+    cause: BaseException | None = caught.value
+    while cause is not None:
+        assert cause not in chain, "an exception is its own cause"
+        chain.append(cause)
+        cause = cause.__cause__
+    assert isinstance(chain[-1], asyncpg.NotNullViolationError)

@@ -294,3 +294,11 @@ def test_a_migration_is_refused_where_a_pooler_is_configured(migrated: str, monk
     with pytest.raises(MigrationError, match="refused: a pooler"):
         migrations.upgrade(migrated)
     assert migrations.status(migrated).is_current
+
+
+def test_a_database_that_does_not_tell_its_revision_is_no_empty_one(migrated: str) -> None:
+    execute(migrated, "ALTER TABLE alembic_version RENAME COLUMN version_num TO other")
+
+    with pytest.raises(MigrationError, match='column "version_num" does not exist') as caught:
+        migrations.status(migrated)
+    assert "\n" not in str(caught.value)
