@@ -10,14 +10,17 @@ NAMES = frozenset(
     b"""
     forwarded forwarded-for forwarded-host forwarded-proto via x-forwarded
     x-real-ip x-real-port x-client-ip x-cluster-client-ip x-remote-ip x-remote-addr client-ip true-client-ip
-    x-scheme x-host x-url-scheme x-rewrite-url x-nginx-proxy x-proxy-id x-haproxy-server-state
-    x-varnish surrogate-capability cdn-loop x-amzn-trace-id x-amz-cf-id x-cloud-trace-context
-    x-arr-log-id x-arr-ssl front-end-https x-edge-request-id x-github-request-id x-vercel-id x-nf-client-connection-ip
+    x-scheme x-host x-url-scheme x-rewrite-url x-nginx-proxy x-proxy-id x-haproxy-server-state x-varnish
+    surrogate-capability cdn-loop x-cloud-trace-context x-edge-request-id x-github-request-id x-appgw-trace-id
+    disguised-host front-end-https x-request-start connect-time total-route-time
     proxy-connection proxy-client-ip wl-proxy-client-ip x-bluecoat-via x-coming-from
     """.split()
 )
 PREFIXES = tuple(
-    b"x-forwarded- x-original- x-originating- x-envoy- x-appengine- x-azure- cf- fastly- fly- tailscale- ngrok-".split()
+    b"""
+    x-forwarded- x-original- x-originating- x-envoy- x-appengine- x-azure- x-arr- x-amzn- x-amz-cf- x-akamai- x-vercel-
+    x-nf- x-railway- akamai- cf- cloudfront- fastly- fly- l5d- ngrok- tailscale-
+    """.split()
 )
 # What nearly every request has, so that it need not be compared with the prefixes.
 ORDINARY = frozenset(

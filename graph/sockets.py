@@ -21,6 +21,8 @@ from graph.addresses import Proxies
 from graph.door import CLOSE_SECONDS, DOOR, KEEP_ALIVE_SECONDS, Allowance, Door
 
 GOING_AWAY = 1001
+LEAST_TAKEN = 16_384
+"""Bytes of an answer that a client must take in `CLOSE_SECONDS`."""
 PIPELINED = 32
 """Requests that may wait on one connection for the answers before theirs."""
 
@@ -84,7 +86,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def overdue(self, now: float) -> None:
         unsent = self.transport.get_write_buffer_size()
-        if 0 < unsent < self._unsent:  # slowly, but the client takes its answer
+        if 0 < unsent <= self._unsent - LEAST_TAKEN:  # slowly, but the client takes its answer
             self._unsent, self.due = unsent, now + CLOSE_SECONDS
         elif self._room < self._head and (self.cycle is None or self.cycle.response_complete):
             self._refuse(Refused(HTTPStatus.REQUEST_TIMEOUT, "The head of the request did not arrive in time."))

@@ -46,6 +46,10 @@ FORWARDED = [
     ("Tailscale-User-Login", "ada@example.org"),
     ("Fly-Client-IP", "192.0.2.7"),
     ("X-Arr-Log-Id", "1"),
+    ("X-Amzn-Trace-Id", "1"),
+    ("CloudFront-Viewer-Address", "192.0.2.7"),
+    ("Akamai-Origin-Hop", "1"),
+    ("L5d-Client-Id", "1"),
 ]
 PATHS = ["/graphql", "/graphql/", "/", "/static/graphiql/index.html", "/livez", "/readyz", "/metrics", "/nowhere"]
 

@@ -354,6 +354,27 @@ async def test_one_operation_more_than_a_socket_may_have_open_is_refused(setting
     assert messages["c"]["payload"][0]["extensions"] == limit("subscriptions", 2, 3)
 
 
+async def test_sockets_behind_a_trusted_proxy_are_counted_by_who_asked_it(settings: Settings) -> None:
+    proxied = replace(settings, trusted_proxies="127.0.0.1", max_sockets_per_address=1)
+    async with watched(proxied) as server, served(server.app, ws="graph.sockets:WebSocketProtocol") as address:
+
+        def opened(forwarded: str) -> connect:
+            headers = {"X-Forwarded-For": forwarded}
+            return connect(f"ws://{address}/graphql", subprotocols=[PROTOCOL], additional_headers=headers)
+
+        async with opened("2001:db8:0:7::1") as one, opened("198.51.100.1, 2001:db8:0:8::1") as other:
+            for connection in (one, other):
+                await Client(connection).init()
+            async with opened("2001:db8:0:7::2") as another:
+                await Client(another).init()
+                gone = await Client(one).closed()
+                await Client(other).send(type="ping")
+                there = await Client(other).receive()
+
+    assert gone == (1013, "Others need the place of who is not signed in")
+    assert there == {"type": "pong"}
+
+
 async def test_one_socket_more_than_there_may_be_is_asked_to_come_later(settings: Settings, account: Account) -> None:
     async with socket(replace(settings, max_sockets=1), account) as (_, address, client):
         async with connect(f"ws://{address}/graphql", subprotocols=[PROTOCOL]) as second:
