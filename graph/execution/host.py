@@ -88,6 +88,8 @@ class HttpOptions:
     """How the endpoint behaves. Sizes are in bytes, times in seconds."""
 
     max_body: int = 1_000_000
+    max_unfinished: int = 64_000_000
+    """Of all bodies together that have not come whole. Small ones are taken nevertheless."""
     timeout: float = 10.0
     """For one operation, or one event of a subscription."""
     allowed_origins: frozenset[str] = frozenset()

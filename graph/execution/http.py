@@ -56,6 +56,9 @@ REQUEST_ID_LENGTH = 128
 # Compressing more than this takes longer than handing it to a thread.
 COMPRESS_IN_THREAD = 100_000
 
+# A body that is not much longer than its head may always come in pieces, however many large ones do.
+SMALL_BODY = 65_536
+
 # A client that sends too much is read for so long, so that it gets to read why; then the connection is closed.
 DRAIN_SECONDS, DRAIN_FACTOR = 1.0, 16
 
@@ -100,6 +103,7 @@ class GraphQLEndpoint:
         self.engine, self.host, self.options = engine, host, options
         self.websockets = WebSocketEndpoint(self.service)
         self._watch = Watch()
+        self._unfinished = 0  # bytes of bodies that are not there whole yet
         self._ids, self._count = token_hex(6), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -187,14 +191,20 @@ class GraphQLEndpoint:
         return body
 
     async def _rest(self, message: Message, receive: Receive) -> bytes:
-        """The body that comes in several messages."""
-        chunks: list[bytes] = [message.get("body", b"")]
-        size = len(chunks[0])
-        while message.get("more_body", False) and size <= self.options.max_body:
-            message = await receive()
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-        return self._body({**message, "body": b"".join(chunks)})
+        """The body that comes in several messages. All that have not come whole share a bounded space."""
+        options, body = self.options, bytearray(message.get("body", b""))
+        self._unfinished += (size := len(body))
+        try:
+            while message.get("more_body", False) and size <= options.max_body:
+                if size > SMALL_BODY and self._unfinished > options.max_unfinished:
+                    raise self._too_many()
+                message = await receive()
+                body += message.get("body", b"")
+                self._unfinished += len(body) - size
+                size = len(body)
+            return self._body({**message, "body": bytes(body)})
+        finally:
+            self._unfinished -= size
 
     def _from_url(self, scope: Scope) -> Parameters:
         """The parameters of a request that has no body."""
@@ -207,6 +217,12 @@ class GraphQLEndpoint:
 
     def _too_slow(self) -> RequestError:
         return bad_request(f"The request did not arrive within {self.options.timeout:g} s", 408, Connection="close")
+
+    @staticmethod
+    def _too_many() -> RequestError:
+        message = "Too many large requests arrive at once; try again"
+        headers = {"Connection": "close", "Retry-After": "1"}
+        return RequestError(message, "UNAVAILABLE", status=503, headers=headers)
 
     def _too_large(self) -> RequestError:
         return bad_request(f"The request body is larger than {self.options.max_body} bytes", 413, Connection="close")

@@ -84,6 +84,29 @@ async def test_a_client_that_sends_too_much_gets_to_read_why() -> None:
     assert "100000 bytes" in response.json()["errors"][0]["message"]
 
 
+async def test_half_bodies_share_a_bounded_space_and_small_ones_are_taken_nevertheless() -> None:
+    application = Application(max_unfinished=400_000)
+    whole = query("{ __typename }")
+    async with served(application.endpoint) as address:
+        halves = [await opened(address) for _ in range(6)]
+        for _, writer in halves:
+            writer.write(request(address, b"x" * 100_000, content_length="900000"))
+            await writer.drain()
+        refused = {asyncio.create_task(status_of(reader)): reader for reader, _ in halves}
+        done, waiting = await asyncio.wait(refused, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+        assert {task.result() for task in done} == {503}
+        reader, small = await opened(address)
+        small.write(request(address, whole[:5], content_length=str(len(whole))))
+        await asyncio.sleep(0.05)
+        small.write(whole[5:])
+        assert await status_of(reader) == 200
+        for task in waiting:
+            task.cancel()
+        for _, writer in [*halves, (reader, small)]:
+            writer.transport.abort()
+        await until(lambda: application.endpoint._unfinished == 0)
+
+
 async def test_a_body_without_end_is_not_read_to_its_end() -> None:
     application = Application(max_body=10_000)
     async with served(application.endpoint) as address:
