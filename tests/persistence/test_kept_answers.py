@@ -2,7 +2,10 @@
 
 import asyncio
 import functools
+import json
 import uuid
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -12,10 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.app import forget_old
 from graph.context import Services
-from persistence import batches, idempotency, snapshots, tasks, throttle, tokens, users
+from persistence import batches, idempotency, migrations, snapshots, tasks, throttle, tokens, users
+from persistence.engine import create_engine
 from persistence.idempotency import Key
 from persistence.models import Role, Scope, TokenKind
 from persistence.session import Session
+from persistence.settings import Settings
 from persistence.viewer import Viewer
 from tests.conftest import QUICK_HASH
 from tests.persistence.conftest import Raw, Write
@@ -113,6 +118,39 @@ async def test_ending_a_thing_reads_no_more_however_much_others_keep(own_databas
         left = "SELECT count(*) FROM idempotency_keys WHERE strpos(answer::text, 'very private') > 0"
         assert (await connection.execute(text(left))).scalar() == 0
         assert (await connection.execute(text("SELECT count(answer) FROM idempotency_keys"))).scalar() == MANY
+
+
+async def test_answers_that_were_kept_before_they_could_be_found_are_found(
+    new_database: Callable[[], str], settings: Settings
+) -> None:
+    url = await asyncio.to_thread(new_database)
+    await asyncio.to_thread(migrations.upgrade, url, "0003")
+    task, token, user, owner = (str(uuid.uuid4()) for _ in range(4))
+    of_user = {"__entity__": "User", "id": owner}
+    answers = [
+        {"task": {"__entity__": "Task", "id": task, "owner_id": owner}},
+        {"token": {"__entity__": "Token", "id": token, "user_id": owner}, "user": of_user, "secret": {"sealed": "00"}},
+        {"user": {"__entity__": "User", "id": user}},
+        {"id": {"id": task}},
+        None,
+    ]
+    engine = create_engine(replace(settings, database_url=url))
+    async with engine.begin() as connection:
+        for answer in answers:
+            await connection.execute(
+                text(
+                    "INSERT INTO idempotency_keys (scope_id, key_hash, input_hash, answer) "
+                    "VALUES (gen_random_uuid(), sha256('k'), sha256('x'), CAST(:answer AS jsonb))"
+                ),
+                {"answer": None if answer is None else json.dumps(answer)},
+            )
+    await asyncio.to_thread(migrations.upgrade, url)
+    async with engine.connect() as connection:
+        found = await connection.execute(text("SELECT entity_id::text, owner_id::text FROM idempotency_keys"))
+        shown = {tuple(row) for row in found}
+    await engine.dispose()
+
+    assert shown == {(task, owner), (token, owner), (user, user), (None, None)}
 
 
 # -- what is too old ----------------------------------------------------------------------------------
