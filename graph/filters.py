@@ -19,6 +19,8 @@ from persistence.validation import fold, storable
 MAX_DEPTH = 10
 MAX_NODES = 100
 MAX_VALUES = 1_000
+SHOWN = 100
+"""Characters of a wrong value that are repeated in what is said of it."""
 
 T = TypeVar("T")
 
@@ -183,7 +185,7 @@ def _value(filter: object, value: Any, path: str) -> Any:
     if isinstance(filter, IDFilter):
         id = parse_id(value)
         if id is None:
-            raise bad_input(f"{path}: {value!r} is not an id; an id is a UUID.")
+            raise bad_input(f"{path}: {value[:SHOWN]!r} is not an id; an id is a UUID.")
         return id
     if isinstance(value, enum.Enum):
         return value.value

@@ -7,8 +7,8 @@ from typing import Any, TypeVar, cast
 
 from persistence.filters import size
 
-STATEMENTS = 2_048
-"""Shapes of lists kept built. A shape beyond that is built again when it comes back."""
+STATEMENTS = 1_024
+"""Shapes of lists kept built, 6 kB each at most. A shape beyond that is built again when it comes back."""
 
 LARGE = 24
 """Filters with more conditions are built each time: they come once, and each would be kept in many kilobytes."""

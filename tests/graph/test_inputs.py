@@ -143,3 +143,12 @@ async def test_a_document_with_many_mistakes_gets_some_tens_of_errors(settings: 
         answer = await api.post(f"{{ viewer {{ {wrong} }} }}")
 
     assert len(answer.json()["errors"]) <= MAX_PROBLEMS + 1
+
+
+async def test_a_long_value_is_not_repeated_in_what_is_said_of_it(settings: Settings, account: Account) -> None:
+    async with watched(settings) as api:
+        answer = await api.post(TASKS, account.authorization, filter={"id": {"eq": "x" * MANY}})
+
+    [error] = answer.json()["errors"]
+    assert error["extensions"]["code"] == "BAD_USER_INPUT"
+    assert len(answer.content) < 500

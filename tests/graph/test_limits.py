@@ -26,14 +26,14 @@ def chain(links: int) -> str:
     return "\n".join(["{ viewer { ...F0 } }", *fragments, f"fragment F{links} on User {{ id }}"])
 
 
-def limit(name: str, allowed: int, actual: int) -> dict[str, Any]:
-    return {"code": "LIMIT_EXCEEDED", "limit": name, "allowed": allowed, "actual": actual}
+def limit(name: str, allowed: int, actual: int, **more: str) -> dict[str, Any]:
+    return {"code": "LIMIT_EXCEEDED", "limit": name, "allowed": allowed, "actual": actual, **more}
 
 
 def refusal(
-    name: str, given: Mapping[str, Any], within: str, beyond: str, message: str, allowed: int, actual: int
+    name: str, given: Mapping[str, Any], within: str, beyond: str, message: str, allowed: int, actual: int, **more: str
 ) -> Any:
-    return pytest.param(given, within, beyond, message, limit(name, allowed, actual), id=name)
+    return pytest.param(given, within, beyond, message, limit(name, allowed, actual, **more), id=name)
 
 
 REFUSALS = [
@@ -74,6 +74,21 @@ REFUSALS = [
     refusal(
         "overlaps", {"max_overlaps": 1}, "{ viewer { id id } }", "{ viewer { id id id } }",
         "The operation has 3 pairs of fields with the same name in the same place; at most 1 are allowed", 1, 3,
+    ),
+    refusal(
+        "introspectionAliases", {}, "{ __schema { a: types { b: name c: kind } d: description } }",
+        "{ __schema { a: types { b: name ...T } } } fragment T on __Type { c: kind d: description e: name }",
+        "The operation has 5 aliases of and below __schema and __type; at most 4 are allowed", 4, 5,
+    ),
+    refusal(
+        "listItems", {}, f"{{ tasks(filter: {{or: [{'{} ' * 99}]}}) {{ totalCount }} }}",
+        f"{{ tasks(filter: {{or: [{'{} ' * 101}]}}) {{ totalCount }} }}",
+        "Argument 'filter' of 'tasks' has 101 items at or; at most 100 are allowed", 100, 101, argument="filter",
+    ),
+    refusal(
+        "inputValues", {"max_input_values": 3}, "{ tasks(filter: {title: {eq: \"x\"}}) { totalCount } }",
+        "{ tasks(filter: {title: {eq: \"x\", ne: \"y\"}}, orderBy: [{field: TITLE}]) { totalCount } }",
+        "The arguments and variables have 5 values or more; at most 3 are allowed", 3, 5,
     ),
 ]  # fmt: skip
 
