@@ -20,7 +20,6 @@ from graph.execution.documents import Operation
 from graph.loaders import Loaders
 from persistence import creation, idempotency, replays, rights, snapshots, throttle, tokens
 from persistence.errors import Forbidden
-from persistence.failures import UnknownOutcome
 from persistence.idempotency import Key
 from persistence.models import Base
 from persistence.passwords import Passwords
@@ -251,9 +250,6 @@ class Context:
 
         try:
             written = await self.write(payload, input, confirmed)
-        except UnknownOutcome:
-            self.viewer = None  # it may have ended its own token
-            raise
         finally:
             self.services.forget_viewer(token_id=token_id, user_id=user_id)
             if viewer != asked:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.execution.errors import RequestError
 from persistence import rights, tokens
+from persistence.failures import UnknownOutcome
 from persistence.models import Role, Scope
 from persistence.passwords import Passwords
 from persistence.session import Session
@@ -435,3 +436,26 @@ async def deadlocks(engine: AsyncEngine) -> int:
         await connection.execute(text("SELECT pg_stat_clear_snapshot()"))
         query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
         return int((await connection.execute(text(query))).scalar() or 0)
+
+
+async def test_a_token_that_may_have_ended_itself_does_nothing_more_in_the_operation(
+    api: Api, engine: AsyncEngine, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks during COMMIT: nobody can say whether the token was revoked."""
+    transact = Session.transact
+
+    async def broken(self: Session, work: Any) -> Any:
+        await transact(self, work)
+        raise UnknownOutcome
+
+    monkeypatch.setattr(Session, "transact", broken)
+    _, codes = await codes_of(
+        api,
+        account,
+        f"""mutation {{
+            first: revokeToken(input: {{id: "{account.viewer.token_id}"}}) {{ errors {{ code }} }}
+            later: createTask(input: {{title: "x"}}) {{ task {{ id }} }} }}""",
+    )
+
+    assert codes == ["UNKNOWN_OUTCOME"], "an error at the top ends the operation"
+    assert await count_of(engine, "tasks", "owner_id", account) == 0
