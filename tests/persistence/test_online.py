@@ -13,7 +13,7 @@ from alembic.operations import Operations
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from persistence import migrations, online
-from persistence.engine import create_engine
+from persistence.engine import DatabaseUnreachable, create_engine
 from persistence.failures import sqlstate
 from persistence.settings import Settings
 
@@ -307,3 +307,23 @@ async def test_who_migrates_keeps_no_snapshot_for_the_turn_and_nothing_afterward
     await migrating
 
     assert await rows(engine, "SELECT objid FROM pg_locks WHERE locktype = 'advisory'") == []
+
+
+# The connection that changes tables, and the one that holds the turn.
+@pytest.mark.parametrize("running", ["ALTER TABLE", "SET LOCAL lock_timeout = 0"])
+async def test_a_migration_whose_connection_is_cut_says_so_and_the_next_goes_on(
+    url: str, engine: AsyncEngine, running: str
+) -> None:
+    await asyncio.to_thread(migrations.upgrade, url, "0002")
+    victims = f"FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '{running}%'"
+    async with engine.connect() as reader:
+        await reader.execute(sa.text("LOCK TABLE tasks IN ACCESS SHARE MODE"))
+        migrating = asyncio.create_task(asyncio.to_thread(migrations.upgrade, url, "0003"))
+        await until(engine, f"SELECT true {victims}")
+        assert await rows(engine, f"SELECT pg_terminate_backend(pid, 5000) {victims}") == [True]
+    with pytest.raises((DatabaseUnreachable, migrations.MigrationError)) as caught:
+        await migrating
+    assert "\n" not in str(caught.value)
+    await asyncio.to_thread(migrations.upgrade, url)
+
+    assert (await asyncio.to_thread(migrations.status, url)).is_current
