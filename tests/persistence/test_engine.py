@@ -18,6 +18,7 @@ from persistence import engine as engines
 from persistence.engine import DatabaseUnreachable, create_engine, ping, wait_until_reachable
 from persistence.failures import is_unreachable
 from persistence.settings import Settings
+from tests.persistence import servers
 from tests.persistence.conftest import backends, terminate
 
 anyio = pytest.mark.anyio
@@ -275,3 +276,19 @@ async def test_a_wrong_statement_or_value_is_no_outage(engine: AsyncEngine, stat
             await connection.execute(text(statement), {"v": value})
 
     assert not is_unreachable(caught.value)
+
+
+@anyio
+async def test_a_pooler_that_refuses_time_limits_is_told_with_the_setting_for_it(postgres15: servers.Server) -> None:
+    if not servers.PGBOUNCER.exists():
+        pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
+    with servers.pgbouncer(postgres15, ignore_startup_parameters="extra_float_digits") as url:
+        engine = create_engine(Settings(database_url=url))
+        with pytest.raises(DatabaseUnreachable, match="TASKSTORE_PGBOUNCER") as caught:
+            await ping(engine)
+        await engine.dispose()
+        assert "\n" not in str(caught.value)
+
+        engine = create_engine(Settings(database_url=url, pgbouncer=True))
+        await ping(engine)
+        await engine.dispose()
