@@ -90,6 +90,11 @@ REFUSALS = [
         "{ tasks(filter: {title: {eq: \"x\", ne: \"y\"}}, orderBy: [{field: TITLE}]) { totalCount } }",
         "The arguments and variables have 5 values or more; at most 3 are allowed", 3, 5,
     ),
+    refusal(
+        "overlaps", {"max_overlaps": 1}, "{ viewer { id ...V } } fragment V on User { id }",
+        "{ viewer { id ... { id } ...V } } fragment V on User { id }",
+        "The operation has 3 pairs of fields with the same name in the same place; at most 1 are allowed", 1, 3,
+    ),
 ]  # fmt: skip
 
 

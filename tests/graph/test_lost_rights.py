@@ -224,7 +224,7 @@ async def test_a_replay_hands_out_no_secret_that_opens_nothing(
 
 
 @pytest.mark.parametrize("mutation", sorted(set(MUTATIONS) - PUBLIC))
-async def test_who_was_demoted_elsewhere_changes_no_right_of_anybody(
+async def test_who_was_demoted_elsewhere_changes_nothing_of_others(
     api: Api, engine: AsyncEngine, new_account: Any, mutation: str
 ) -> None:
     admin, victim = await new_account(Role.ADMIN), await new_victim(api, new_account)
@@ -234,25 +234,27 @@ async def test_who_was_demoted_elsewhere_changes_no_right_of_anybody(
         for variables in tried:
             variables["input"]["role"] = "ADMIN"
     await demote(engine, admin)
-    before = await rights(engine, victim.account)
+    before, all_before = await rights(engine, victim.account), await everything(engine, victim.account.id)
     for variables in tried:
         await whole(api, admin, "Mutation", mutation, variables)
 
     after = await rights(engine, victim.account)
     # The account that is left is still the own one to leave.
     assert after == ((before[0], before[1] - 1) if mutation == "deleteViewer" else before)
+    assert await everything(engine, victim.account.id) == all_before
     assert [row["role"] for row in (await everything(engine, admin.id))["users"]] in (["member"], [])
 
 
 @pytest.mark.parametrize("mutation", sorted(set(MUTATIONS) - PUBLIC))
-async def test_a_token_that_was_revoked_elsewhere_changes_no_right_of_anybody(
+async def test_a_token_that_was_revoked_elsewhere_changes_no_right_and_nothing_of_others(
     api: Api, engine: AsyncEngine, new_account: Any, mutation: str
 ) -> None:
     admin, victim = await new_account(Role.ADMIN), await new_victim(api, new_account)
     tried = [await own(api, admin, mutation), *await of_victim(api, admin, mutation, victim)]
     await revoke(engine, admin.viewer.token_id)
-    before = await rights(engine, admin, victim.account)
+    before, all_before = await rights(engine, admin, victim.account), await everything(engine, victim.account.id)
     for variables in tried:
         await whole(api, admin, "Mutation", mutation, variables)
 
     assert await rights(engine, admin, victim.account) == before
+    assert await everything(engine, victim.account.id) == all_before
