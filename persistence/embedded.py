@@ -52,7 +52,7 @@ LOG_BYTES, LOG_SECONDS = 5_000_000, 10.0
 QUIET = "taskstore.quiet"
 """A file in `pgdata`: its sessions write no line about what clients do wrong."""
 
-HUSH = "ALTER ROLE ALL SET log_min_messages = panic"
+HUSH = "ALTER ROLE ALL SET log_min_messages = panic"  # not for autovacuum and the like, which are nobody's
 
 # Suits a laptop: no parallel workers for queries of milliseconds, everything that keeps data safe left on.
 SERVER_OPTIONS: Mapping[str, str] = MappingProxyType(
@@ -64,8 +64,7 @@ SERVER_OPTIONS: Mapping[str, str] = MappingProxyType(
         "timezone": "UTC",
         "log_timezone": "UTC",
         "log_checkpoints": "off",
-        # What the server says of itself: no errors of statements, no statements, and no rows in the details of errors.
-        "log_min_messages": "log",
+        # What the server says of itself names no statement, and no row in the details of an error.
         "log_min_error_statement": "panic",
         "log_error_verbosity": "terse",
     }
