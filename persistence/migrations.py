@@ -13,7 +13,7 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence.engine import DatabaseUnreachable, create_engine, reason
-from persistence.failures import FAILURES, is_unreachable, sqlstate
+from persistence.failures import FAILURES, is_unreachable, of_driver, sqlstate
 from persistence.settings import ROOT, load
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def explained(url: str, error: BaseException) -> MigrationError | DatabaseUnreac
         )
     if sqlstate(error) is None or is_unreachable(error):
         return DatabaseUnreachable(reason(engine_of(url), error))
-    said = str(getattr(error, "orig", None) or error).split(": ", 1)[-1]
+    cause = of_driver(error)
+    said: str = getattr(cause, "message", None) or str(cause).split(": ", 1)[-1]  # its details would show rows
     return MigrationError(f"migration failed: {' '.join(said.split())}")
 
 

@@ -302,3 +302,24 @@ def test_a_database_that_does_not_tell_its_revision_is_no_empty_one(migrated: st
     with pytest.raises(MigrationError, match='column "version_num" does not exist') as caught:
         migrations.status(migrated)
     assert "\n" not in str(caught.value)
+
+
+def test_a_row_that_breaks_a_new_rule_is_not_shown(migrated: str) -> None:
+    migrations.downgrade(migrated, "0002")
+    execute(
+        migrated,
+        "ALTER TABLE users DROP CONSTRAINT ck_users_role",
+        "INSERT INTO users (id, email, name, password_hash, role) "
+        "VALUES (gen_random_uuid(), 'grace@example.org', 'Grace', 's3cret', 'owner')",
+        "ALTER TABLE alembic_version ADD CHECK (version_num <> '0003')",
+    )
+
+    with pytest.raises(MigrationError, match='"ck_users_role" of relation "users" is violated by some row') as caught:
+        migrations.upgrade(migrated)
+    execute(migrated, "UPDATE users SET role = 'admin'")
+    with pytest.raises(MigrationError, match='relation "alembic_version" violates check constraint') as other:
+        migrations.upgrade(migrated)
+
+    for message in (str(caught.value), str(other.value)):
+        assert "\n" not in message
+        assert not any(part in message for part in ("DETAIL", "grace", "s3cret", "0003)"))
