@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -23,11 +24,12 @@ def notice_loss(transport: Any) -> None:
     given = transport.get_extra_info("socket")
     if given is None or given.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    given.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     options = {"TCP_KEEPIDLE": QUIET_SECONDS, "TCP_KEEPINTVL": QUIET_SECONDS // PROBES, "TCP_KEEPCNT": PROBES}
-    for name, value in (options | {"TCP_USER_TIMEOUT": LOST_SECONDS * 1000}).items():
-        if hasattr(socket, name):  # Linux has them all
-            given.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    with suppress(OSError):  # it broke already, which its first statement will notice
+        given.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (options | {"TCP_USER_TIMEOUT": LOST_SECONDS * 1000}).items():
+            if hasattr(socket, name):  # Linux has them all
+                given.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class Driver(asyncpg.Connection):

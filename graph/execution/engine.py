@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import strawberry
-from graphql import ExecutionResult, GraphQLError, Undefined, located_error
+from graphql import ExecutionResult, GraphQLError, OperationType, Undefined, located_error
 from graphql.execution import create_source_event_stream
 from graphql.execution.executor import Executor, default_field_resolver, default_type_resolver
 from graphql.execution.values import VariableValues
@@ -21,6 +21,7 @@ from graph.execution.encoding import encode
 from graph.execution.errors import (
     Classify,
     Report,
+    after_effect,
     presentable,
     without_frames,
 )
@@ -212,7 +213,12 @@ class Engine:
         finally:
             if isinstance(executor, CompiledExecutor):
                 executor.release()
-        return Result(outcome.data, self._presentable(outcome.errors) if outcome.errors else [])
+        if not outcome.errors:
+            return Result(outcome.data, [])
+        shown = self._presentable(outcome.errors)
+        if executor.operation.operation is OperationType.MUTATION:
+            shown = [after_effect(error) for error in shown]
+        return Result(outcome.data, shown)
 
     def _presentable(self, errors: list[GraphQLError] | None) -> list[GraphQLError]:
         shown = []

@@ -19,6 +19,9 @@ BAD_USER_INPUT = "BAD_USER_INPUT"
 OPERATION_RESOLUTION_FAILURE = "OPERATION_RESOLUTION_FAILURE"
 LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
 INTERNAL_SERVER_ERROR = "INTERNAL_SERVER_ERROR"
+UNKNOWN_OUTCOME = "UNKNOWN_OUTCOME"
+UNDONE = frozenset({"UNAVAILABLE", "STORAGE_FULL", "CONTENTION"})
+"""Codes that say of a mutation that it had no effect."""
 
 Classify = Callable[[BaseException], GraphQLError | None]
 Report = Callable[[GraphQLError, BaseException], str]
@@ -110,3 +113,17 @@ def presentable(error: GraphQLError, classify: Classify, report: Report) -> Grap
         message, extensions = "Internal server error", {"code": INTERNAL_SERVER_ERROR, "id": report(error, cause)}
     # What is known stays the cause: the HTTP answer takes its status and headers from there.
     return GraphQLError(message, error.nodes, error.source, error.positions, error.path, known, extensions)
+
+
+def after_effect(error: GraphQLError) -> GraphQLError:
+    """The error of a mutation, which does not say that nothing was done where the mutation itself had succeeded.
+
+    Then what was asked for of its outcome could not be read.
+    """
+    if error.path is None or len(error.path) < 2 or (error.extensions or {}).get("code") not in UNDONE:
+        return error
+    message = (
+        "It was done, but its answer could not be read to the end: look, or send it again with the same idempotencyKey."
+    )
+    extensions = {"code": UNKNOWN_OUTCOME}
+    return GraphQLError(message, error.nodes, error.source, error.positions, error.path, extensions=extensions)

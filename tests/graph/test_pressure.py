@@ -20,6 +20,7 @@ from persistence.settings import Settings
 from tests.conftest import Account
 from tests.execution.serving import served
 from tests.graph.queries import watched
+from tests.persistence.conftest import Gate
 
 pytestmark = pytest.mark.anyio
 
@@ -310,3 +311,36 @@ async def test_creations_that_wait_for_a_locked_owner_delay_nobody_else(
         async with locked(engine, f"SELECT 1 FROM users WHERE id = '{leaving.id}' FOR UPDATE"):
             late = await asyncio.gather(*(ask(leaving, CREATE, given()) for _ in range(6)))
         assert late == ["CONTENTION"] * 6
+
+
+async def test_a_mutation_that_was_done_is_not_said_to_be_undone_because_its_answer_cannot_be_read(
+    quick: Settings, account: Account, engine: AsyncEngine
+) -> None:
+    """The database goes away between the COMMIT and the look at what else was asked for."""
+    url = str(quick.database_url)
+    gate = Gate(f"{url.split('host=')[1]}/.s.PGSQL.5432")
+    gate.before = gate.stays_away = True
+    proxy = await asyncio.start_server(gate.serve, "127.0.0.1", 0)
+    port = proxy.sockets[0].getsockname()[1]
+    url = f"{url.split('?')[0].replace('@/', f'@127.0.0.1:{port}/')}?sslmode=disable"
+    query = CREATE.replace("{ id }", "{ id owner { name } }")
+    app = create_app(replace(quick, database_url=url))
+    async with app.router.lifespan_context(app), served(app) as address, httpx.AsyncClient() as client:
+
+        async def ask(query: str, **given: Any) -> Any:
+            body = {"query": query, "variables": {"input": given}}
+            answer = await client.post(f"http://{address}/graphql", json=body, headers=account.authorization)
+            return answer.json()
+
+        assert "errors" not in await ask(CREATE, title="before")
+        gate.marker = b"users.name"  # the look at the owner
+        answer = await ask(query, title="done")
+        never = await ask(CREATE, title="not done")
+    proxy.close()
+
+    async with engine.connect() as connection:
+        found = await connection.execute(text("SELECT title FROM tasks WHERE owner_id = :id"), {"id": account.id})
+        assert sorted(found.scalars()) == ["before", "done"]
+    assert gate.broken >= 1
+    assert [error["extensions"]["code"] for error in answer["errors"]] == ["UNKNOWN_OUTCOME"]
+    assert [error["extensions"]["code"] for error in never["errors"]] == ["UNAVAILABLE"]
