@@ -39,6 +39,7 @@ NOT_TRUSTED = "DOCUMENT_NOT_TRUSTED"
 
 APOLLO_FORMAT = "apollo-persisted-query-manifest"
 HASH = re.compile(r"[0-9a-f]{64}")
+PREFIX = "sha256:"
 
 
 class ManifestError(ValueError):
@@ -118,8 +119,15 @@ class PersistedDocuments:
             self._bytes -= len(dropped)
 
     def _identifier(self, parameters: Parameters) -> str | None:
-        """The identifier of the request: the bare hash for hashes, else what the client calls the document."""
+        """The identifier of the request: the bare hash for hashes, else what the client calls the document.
+
+        Clients send what their build wrote into the manifest, in whichever of the two places they know, and some put
+        `sha256:` before it in one but not in the other.
+        """
         if (identifier := parameters.document_id) is not None:
+            bare = identifier.removeprefix(PREFIX)
+            if bare in self._manifest:
+                return bare
             prefix, colon, payload = identifier.partition(":")
             if not colon:
                 return identifier
@@ -136,12 +144,15 @@ class PersistedDocuments:
             raise bad_request("`extensions.persistedQuery` must be an object with `version` and `sha256Hash`", 422)
         if version != 1:
             raise bad_request("Unsupported persisted query version")
-        hexadecimal = extension.get("sha256Hash")
-        if not isinstance(hexadecimal, str) or HASH.fullmatch(hexadecimal) is None:
+        sent = extension.get("sha256Hash")
+        bare = sent.removeprefix(PREFIX) if isinstance(sent, str) else ""
+        if bare in self._manifest or (bare and self.trusted_only):  # a manifest may have hashes of another kind
+            return bare
+        if HASH.fullmatch(bare) is None:
             raise bad_request("`extensions.persistedQuery.sha256Hash` must be 64 hexadecimal digits in lower case", 422)
         if not self.automatic and not self._manifest:
             raise RequestError("PersistedQueryNotSupported", NOT_SUPPORTED, status=400)
-        return hexadecimal
+        return bare
 
 
 def _not_trusted() -> RequestError:
@@ -182,7 +193,7 @@ def load_manifest(path: Path) -> dict[str, str]:
             parse(text)
         except GraphQLError as error:
             raise ManifestError(f"{path}: {identifier}: {error.message}") from None
-        documents[identifier.removeprefix("sha256:")] = text
+        documents[identifier.removeprefix(PREFIX)] = text
     return documents
 
 

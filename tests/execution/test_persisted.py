@@ -1,7 +1,7 @@
 """Persisted documents: by identifier, by Apollo's protocol, and from a manifest."""
 
 import json
-from hashlib import sha256
+from hashlib import md5, sha1, sha256
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,48 @@ def test_a_document_in_use_stays() -> None:
     store.add("c" * 64, "3")
 
     assert store.resolve(Parameters(document_id=f"sha256:{'a' * 64}"))[0] == "1"
+
+
+IDENTIFIERS = [HASH, sha1(QUERY.encode()).hexdigest(), md5(QUERY.encode()).hexdigest(), "x-app:7", "Hello", "7f:a"]
+
+
+@pytest.mark.parametrize("trusted_only", [True, False])
+@pytest.mark.parametrize("written", ["", "sha256:"])
+@pytest.mark.parametrize("sent", ["", "sha256:"])
+@pytest.mark.parametrize("identifier", IDENTIFIERS)
+async def test_an_identifier_of_the_manifest_is_known_in_both_places_with_and_without_the_prefix(
+    identifier: str, sent: str, written: str, trusted_only: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({written + identifier: QUERY}))
+    application = Application(persisted=PersistedDocuments(load_manifest(path), trusted_only=trusted_only))
+
+    for request in ({"documentId": sent + identifier}, {"extensions": automatic(sent + identifier)}):
+        for text in ({}, {"query": QUERY}):
+            assert (await post(application, **request, **text)).json()["data"] == {"hello": "hello world"}
+        assert (await post(application, **request, query="{ __typename }")).status_code == (
+            403 if trusted_only else 400
+        )
+
+
+async def test_apollo_clients_may_write_the_prefix_into_the_hash() -> None:
+    application = Application()
+
+    unknown = await post(application, extensions=automatic(f"sha256:{HASH}"))
+    await post(application, query=QUERY, extensions=automatic(f"sha256:{HASH}"))
+    known = await post(application, documentId=HASH)
+
+    assert error(unknown)[1] == "PERSISTED_QUERY_NOT_FOUND"
+    assert known.json()["data"] == {"hello": "hello world"}
+    assert error(await post(application, extensions=automatic(f"sha256:sha256:{HASH}")))[0] == 422
+
+
+async def test_an_identifier_that_the_manifest_lacks_is_not_found_whatever_its_hash() -> None:
+    application = Application(persisted=PersistedDocuments({HASH: QUERY}, trusted_only=True))
+
+    for identifier in IDENTIFIERS[1:]:
+        answer = await post(application, extensions=automatic(identifier))
+        assert error(answer)[:2] == (400, "PERSISTED_QUERY_NOT_FOUND")
 
 
 async def test_only_trusted_documents_are_executed_when_that_is_wanted() -> None:
