@@ -36,6 +36,7 @@ from graph.health import Health
 from graph.metrics import Metrics
 from graph.pages import DemoAccount, graphiql, static_routes
 from graph.schema import schema
+from graph.sdl import sdl_routes
 from persistence import budgets, idempotency, throttle, tokens
 from persistence import settings as configuration
 from persistence.address import parse
@@ -184,6 +185,7 @@ def create_app(settings: Settings, demo_accounts: Sequence[DemoAccount] = ()) ->
             *(WebSocketRoute(path, endpoint) for path in API_PATHS),
             Route("/", lambda request: RedirectResponse("graphql")),  # relative: a proxy may have taken off a path
             *static_routes(),
+            *(sdl_routes() if settings.introspection and not settings.trusted_documents else ()),
             *Health(services.engine).routes(),
             *metrics.routes(),
         ],

@@ -115,7 +115,7 @@ class Settings:
 
     # Execution and limits
     compiled: bool = setting(True, "use the compiled executor")
-    introspection: bool = setting(True, "answer introspection queries")
+    introspection: bool = setting(True, "answer introspection queries and /schema.graphql")
     max_body: int = setting(1_000_000, "bytes of a request body", at_least=1)
     max_tokens: int = setting(2_000, "tokens of a document", at_least=1)
     max_depth: int = setting(12, "depth of a document", at_least=1)

@@ -51,7 +51,17 @@ FORWARDED = [
     ("Akamai-Origin-Hop", "1"),
     ("L5d-Client-Id", "1"),
 ]
-PATHS = ["/graphql", "/graphql/", "/", "/static/graphiql/index.html", "/livez", "/readyz", "/metrics", "/nowhere"]
+PATHS = [
+    "/graphql",
+    "/graphql/",
+    "/",
+    "/static/graphiql/index.html",
+    "/schema.graphql",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/nowhere",
+]
 
 
 @asynccontextmanager
