@@ -48,6 +48,8 @@ from persistence.settings import Settings, variable
 T = TypeVar("T")
 
 HOUSEKEEPING_SECONDS = 30.0
+TRANSACTION_SECONDS = 60.0
+"""What a transaction of the housekeeping may take: a server process that hangs does not end a statement by itself."""
 """How often it is written down which tokens were used."""
 FORGET_EVERY = 60
 """Every so many rounds of housekeeping, from the first one on, what is too old is deleted."""
@@ -316,7 +318,8 @@ async def in_batches(services: Services, forget: Callable[[Session], Awaitable[b
 async def in_own_session(services: Services, work: Callable[[Session], Awaitable[T]]) -> T:
     session = Session(services.engine)
     try:
-        return await session.transact(work)
+        async with asyncio.timeout(TRANSACTION_SECONDS):
+            return await session.transact(work)
     finally:
         await session.close()
 

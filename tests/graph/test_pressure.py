@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
+import signal
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +15,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from graph.app import Application, TaskstoreHost, create_app
+from graph.app import Application, TaskstoreHost, create_app, note_used_tokens
+from graph.context import Services
 from persistence.engine import create_engine
 from persistence.models import Role
+from persistence.passwords import Passwords
 from persistence.settings import Settings
 from tests.conftest import Account
 from tests.execution.serving import served
@@ -344,3 +348,26 @@ async def test_a_mutation_that_was_done_is_not_said_to_be_undone_because_its_ans
     assert gate.broken >= 1
     assert [error["extensions"]["code"] for error in answer["errors"]] == ["UNKNOWN_OUTCOME"]
     assert [error["extensions"]["code"] for error in never["errors"]] == ["UNAVAILABLE"]
+
+
+async def test_a_connection_that_hangs_does_not_end_the_housekeeping(
+    quick: Settings, account: Account, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graph.app.TRANSACTION_SECONDS", 1.0)
+    own = create_engine(replace(quick, pool_size=1, pool_overflow=0))
+    services = Services(quick, own, Passwords(1))
+    async with own.connect() as connection:
+        pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for failed in (True, False):
+            services.used_tokens.add(account.viewer.token_id)
+            with pytest.raises(TimeoutError) if failed else nullcontext():
+                await note_used_tokens(services)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await own.dispose()
+
+    async with engine.connect() as connection:
+        used = text("SELECT last_used_at FROM tokens WHERE id = :id")
+        assert await connection.scalar(used, {"id": account.viewer.token_id}) is not None
