@@ -1,0 +1,1 @@
+"""From a prepared operation to the plan by which it is executed."""

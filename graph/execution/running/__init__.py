@@ -1,0 +1,1 @@
+"""Executing a plan, and writing the answer as bytes."""

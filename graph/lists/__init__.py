@@ -1,0 +1,1 @@
+"""Lists in the API: connections, their arguments and filters."""

@@ -1,0 +1,1 @@
+"""The scope of one operation: who asks, the session, the loaders, and what is selected."""

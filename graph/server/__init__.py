@@ -1,0 +1,1 @@
+"""One process: the application, its pages, health, metrics and logs."""

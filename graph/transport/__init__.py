@@ -1,0 +1,1 @@
+"""From bytes to the engine: HTTP, WebSockets, persisted documents and budgets."""

@@ -1,0 +1,1 @@
+"""Writes in the API: mutations, their inputs, payloads and errors."""

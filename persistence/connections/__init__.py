@@ -1,0 +1,1 @@
+"""Connections to the database: how they are made, shared, tested and given up."""

@@ -1,0 +1,1 @@
+"""Rows for reads: statements built once, and records instead of entities."""
