@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persistence import migrations, online
 from persistence import settings as configuration
-from persistence.engine import create_engine
+from persistence.connections.engine import create_engine
 from persistence.models import Base
-from persistence.unique_ids import compare  # noqa: F401  # Alembic compares with it too
+from persistence.writes.unique_ids import compare  # noqa: F401  # Alembic compares with it too
 
 TURN = 7_236_475_001
 """The advisory lock of who migrates: servers that start together take turns, and the second finds nothing to do."""
@@ -98,7 +98,7 @@ def run() -> None:
     elif settings.database_url is not None:
         asyncio.run(run_online(settings))
     else:
-        from persistence.embedded import EmbeddedPostgres  # only this way of starting needs the wheel
+        from persistence.embedded.server import EmbeddedPostgres  # only this way of starting needs the wheel
 
         server = EmbeddedPostgres(settings.data_dir)
         server.start(attach=True)

@@ -22,7 +22,7 @@ import orjson
 import uvicorn
 
 from benchmarks.peers.entry import CONNECTIONS, QUERIES
-from persistence.ids import new_id
+from persistence.models.ids import new_id
 
 TOKEN_CACHE_SECONDS = 5.0
 

@@ -12,8 +12,8 @@ from uuid import UUID
 import asyncpg
 
 from persistence import migrations
-from persistence.embedded import EmbeddedPostgres
-from persistence.ids import new_id
+from persistence.embedded.server import EmbeddedPostgres
+from persistence.models.ids import new_id
 from persistence.tokens import hashed
 
 SECRET = "tsk_for-the-benchmark-only-not-a-real-secret-0000"

@@ -26,8 +26,8 @@ from graphql import GraphQLError
 from strawberry import Info
 from strawberry.extensions import ParserCache, ValidationCache
 
-from graph.execution.documents import Documents, Operation
-from graph.execution.engine import Engine
+from graph.execution.preparing.documents import Documents, Operation
+from graph.execution.running.engine import Engine
 
 LOW, NOON = "low", datetime(2026, 1, 1, 12, tzinfo=UTC)
 

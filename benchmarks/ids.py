@@ -21,14 +21,15 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.data import FILL, PUBLIC_TEXT, Database, database
-from persistence import creation, idempotency, tasks
-from persistence.engine import create_engine
+from persistence import tasks
+from persistence.connections.engine import create_engine
 from persistence.models import Role, Scope, Task, TaskPriority
 from persistence.models.base import entities
 from persistence.session import Session
 from persistence.settings import Settings
-from persistence.unique_ids import EVENTS
 from persistence.viewer import Viewer
+from persistence.writes import creation, idempotency
+from persistence.writes.unique_ids import EVENTS
 
 COLUMNS = frozenset({"id", "title", "status", "version", "created_at"})
 WARM_UP = 3

@@ -23,7 +23,7 @@ import structlog
 from graphql import get_introspection_query
 
 from benchmarks.processes import peak_memory
-from graph.app import create_app, spare_the_collector
+from graph.server.app import create_app, spare_the_collector
 from persistence.settings import Settings
 
 

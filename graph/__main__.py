@@ -8,6 +8,6 @@ if __name__ == "__main__":  # the worker processes import this module too
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked by `./run`, so that none falls in between
 
-    from graph.cli import main
+    from graph.commands.cli import main
 
     sys.exit(main(sys.argv[1:]))

@@ -11,8 +11,10 @@ from uuid import UUID
 
 import strawberry
 
-from graph.context import Context, Info
-from graph.mutations import (
+from graph.request.context import Context, Info
+from graph.tokens import Token
+from graph.users import EMAIL, NAME, PASSWORD, TIME_ZONE, User, new_account
+from graph.writes.mutations import (
     CLIENT_ID,
     IDEMPOTENCY_KEY,
     IF_VERSION,
@@ -25,16 +27,15 @@ from graph.mutations import (
     present,
     rules_of,
 )
-from graph.tokens import Token
-from graph.users import EMAIL, NAME, PASSWORD, TIME_ZONE, User, new_account
-from persistence import idempotency, throttle, tokens, users
-from persistence.errors import Forbidden, Invalid, LimitReached, Problem
+from persistence import throttle, tokens, users
 from persistence.models import Role, Scope, TokenKind
 from persistence.models import Token as TokenRow
 from persistence.models import User as UserRow
+from persistence.rules.errors import Forbidden, Invalid, LimitReached, Problem
+from persistence.rules.validation import Checked, storable
 from persistence.session import Session
-from persistence.validation import Checked, storable
 from persistence.viewer import Viewer
+from persistence.writes import idempotency
 
 
 @strawberry.input(description="The account to make.")
@@ -321,7 +322,7 @@ async def open_session(session: Session, context: Context, user: UserRow, secret
 def signed_in(context: Context, payload: S) -> S:
     """From here on the operation is the new viewer's: the payload's user may be asked for more.
 
-    Its rows come from the store, in a retry too (`persistence.replays.reopened`).
+    Its rows come from the store, in a retry too (`persistence.writes.replays.reopened`).
     """
     user: Any = payload.user
     token: Any = payload.token

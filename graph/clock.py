@@ -7,8 +7,8 @@ from typing import Annotated
 
 import strawberry
 
-from graph.context import Info
-from graph.errors import bad_input
+from graph.request.context import Info
+from graph.writes.errors import bad_input
 
 SHORTEST, LONGEST = 0.1, 3600.0
 

@@ -6,15 +6,15 @@ from uuid import UUID
 
 import strawberry
 
-from graph.context import Info
-from graph.errors import bad_input
-from graph.execution.bounds import at_most
-from graph.execution.lookahead import selected
-from graph.node import Node
-from graph.rows import columns_of, once_per_field
+from graph.execution.preparing.bounds import at_most
+from graph.execution.preparing.lookahead import selected
+from graph.request.columns import columns_of, once_per_field
+from graph.request.context import Info
+from graph.types.node import Node
+from graph.writes.errors import bad_input
 from persistence import nodes
-from persistence.changes import OWNER
-from persistence.ids import parse_id
+from persistence.models.ids import parse_id
+from persistence.writes.changes import OWNER
 
 MAX_IDS = 100
 

@@ -7,13 +7,13 @@ from strawberry.schema.config import StrawberryConfig
 
 from graph.accounts import AccountMutation
 from graph.clock import ClockSubscription
-from graph.errors import USER_ERRORS
-from graph.inputs import refuse_nulls
 from graph.nodes import NodeQuery
-from graph.scalars import DateTime
 from graph.tasks import TaskMutation, TaskQuery
 from graph.tokens import TokenMutation
+from graph.types.scalars import DateTime
 from graph.users import UserMutation, UserQuery
+from graph.writes.errors import USER_ERRORS
+from graph.writes.inputs import refuse_nulls
 
 
 @strawberry.type(description="What can be read.")

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from graph import snapshot
-from graph.execution.media import accepts_gzip
+from graph.commands import snapshot
+from graph.transport.media import accepts_gzip
 
 PATH = "/schema.graphql"
 ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')

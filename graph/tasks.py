@@ -9,38 +9,8 @@ from uuid import UUID
 
 import strawberry
 
-from graph.context import Info
-from graph.enums import described
-from graph.execution.lookahead import selected
-from graph.filters import (
-    AND,
-    NOT,
-    OR,
-    DateTimeFilter,
-    EnumFilter,
-    IDFilter,
-    IntFilter,
-    StringFilter,
-    TagsFilter,
-    filter_field,
-    filter_list,
-)
-from graph.mutations import (
-    CLIENT_ID,
-    IDEMPOTENCY_KEY,
-    IF_VERSION,
-    Payload,
-    client_id,
-    existing_id,
-    given,
-    if_version,
-    mutation,
-    optional,
-    present,
-    rules_of,
-)
-from graph.node import Node, joins, needs
-from graph.pagination import (
+from graph.execution.preparing.lookahead import selected
+from graph.lists.connections import (
     DIRECTION,
     NULLS,
     SORT_KEYS,
@@ -56,12 +26,42 @@ from graph.pagination import (
     Search,
     connect,
 )
-from graph.rows import columns_of, joined, load, once_per_field, selected_columns
+from graph.lists.filters import (
+    AND,
+    NOT,
+    OR,
+    DateTimeFilter,
+    EnumFilter,
+    IDFilter,
+    IntFilter,
+    StringFilter,
+    TagsFilter,
+    filter_field,
+    filter_list,
+)
+from graph.request.columns import columns_of, joined, load, once_per_field, selected_columns
+from graph.request.context import Info
+from graph.types.enums import described
+from graph.types.node import Node, joins, needs
+from graph.writes.mutations import (
+    CLIENT_ID,
+    IDEMPOTENCY_KEY,
+    IF_VERSION,
+    Payload,
+    client_id,
+    existing_id,
+    given,
+    if_version,
+    mutation,
+    optional,
+    present,
+    rules_of,
+)
 from persistence import tasks
-from persistence.ids import parse_id
 from persistence.models import Task as TaskRow
 from persistence.models import TaskPriority, TaskStatus
 from persistence.models import User as UserRow
+from persistence.models.ids import parse_id
 from persistence.nodes import visible_by_id
 from persistence.session import Session
 from persistence.viewer import Viewer

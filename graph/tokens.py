@@ -5,9 +5,11 @@ from enum import StrEnum
 
 import strawberry
 
-from graph.context import Info
-from graph.enums import described
-from graph.mutations import (
+from graph.lists.connections import DIRECTION, NULLS, Direction, Nulls
+from graph.request.context import Info
+from graph.types.enums import described
+from graph.types.node import Node, needs
+from graph.writes.mutations import (
     CLIENT_ID,
     IDEMPOTENCY_KEY,
     Payload,
@@ -18,8 +20,6 @@ from graph.mutations import (
     optional,
     rules_of,
 )
-from graph.node import Node, needs
-from graph.pagination import DIRECTION, NULLS, Direction, Nulls
 from persistence import tokens
 from persistence.models import Scope, TokenKind
 from persistence.models import Token as TokenRow

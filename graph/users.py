@@ -8,26 +8,7 @@ from uuid import UUID
 
 import strawberry
 
-from graph.context import Info
-from graph.enums import described
-from graph.errors import unauthenticated
-from graph.filters import AND, NOT, OR, DateTimeFilter, EnumFilter, IDFilter, StringFilter, filter_field, filter_list
-from graph.mutations import (
-    CLIENT_ID,
-    IDEMPOTENCY_KEY,
-    IF_VERSION,
-    Payload,
-    client_id,
-    existing_id,
-    given,
-    if_version,
-    mutation,
-    optional,
-    present,
-    rules_of,
-)
-from graph.node import Node, batched
-from graph.pagination import (
+from graph.lists.connections import (
     DIRECTION,
     NULLS,
     SORT_KEYS,
@@ -44,17 +25,46 @@ from graph.pagination import (
     connect,
     connections,
 )
-from graph.rows import selected_columns
+from graph.lists.filters import (
+    AND,
+    NOT,
+    OR,
+    DateTimeFilter,
+    EnumFilter,
+    IDFilter,
+    StringFilter,
+    filter_field,
+    filter_list,
+)
+from graph.request.columns import selected_columns
+from graph.request.context import Info
 from graph.tasks import WHICH, Task, TaskFilter, TaskOrder
 from graph.tokens import Token, TokenOrder
+from graph.types.enums import described
+from graph.types.node import Node, batched
+from graph.writes.errors import unauthenticated
+from graph.writes.mutations import (
+    CLIENT_ID,
+    IDEMPOTENCY_KEY,
+    IF_VERSION,
+    Payload,
+    client_id,
+    existing_id,
+    given,
+    if_version,
+    mutation,
+    optional,
+    present,
+    rules_of,
+)
 from persistence import tasks, tokens, users
-from persistence.ids import parse_id
+from persistence.lists.pages import Listing
 from persistence.models import Role
 from persistence.models import User as UserRow
+from persistence.models.ids import parse_id
 from persistence.nodes import visible_by_id
-from persistence.pages import Listing
+from persistence.rules.validation import Checked
 from persistence.session import Session
-from persistence.validation import Checked
 from persistence.viewer import Viewer
 
 EMAIL = "The address to sign in with, such as ada@example.org; upper and lower case are the same."

@@ -25,10 +25,10 @@ from sqlalchemy import cast as converted
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from persistence import batches
 from persistence.models import RateBudget
-from persistence.reading import Statement
+from persistence.rows.reading import Statement
 from persistence.session import Session
+from persistence.writes import batches
 
 TABLE = cast("Table", RateBudget.__table__)
 

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence.engine import DatabaseUnreachable, create_engine, reason
-from persistence.failures import FAILURES, is_unreachable, of_driver, sqlstate
+from persistence.connections.engine import DatabaseUnreachable, create_engine, reason
+from persistence.connections.failures import FAILURES, is_unreachable, of_driver, sqlstate
 from persistence.settings import ROOT, load
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Uuid, and_, bindparam, column, func, select, true
 
-from persistence.changes import OWNER
 from persistence.models import Base
-from persistence.reading import Statement, reader, selection, unseen, view_class
+from persistence.rows.reading import Statement, reader, selection, unseen, view_class
 from persistence.session import Session
 from persistence.viewer import Viewer
+from persistence.writes.changes import OWNER
 
 
 def visible(model: type[Base], *, is_admin: bool) -> ColumnElement[bool]:

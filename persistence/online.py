@@ -36,7 +36,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.schema import CreateColumn
 
-from persistence.failures import sqlstate
+from persistence.connections.failures import sqlstate
 
 LOCK_TIMEOUT = 500
 """Milliseconds that others may have to wait behind a statement that waits for a lock."""

@@ -10,9 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import tasks, tokens, users
-from persistence.errors import Conflict
 from persistence.models import Role, Scope, TaskPriority, TaskStatus, Token, TokenKind, User
 from persistence.passwords import hasher
+from persistence.rules.errors import Conflict
 from persistence.session import Session
 from persistence.viewer import Viewer
 

@@ -14,12 +14,20 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session as SyncSession
 
-from persistence.constraints import violated
-from persistence.failures import FAILURES, READ_ONLY, UnknownOutcome, is_outdated, is_undone, is_unreachable, sqlstate
-from persistence.patience import SETTLE_SECONDS, bounded
-from persistence.pool import goes_on
-from persistence.readers import Asked, Kind, Readers, readers_of
-from persistence.reading import Row, Statement
+from persistence.connections.failures import (
+    FAILURES,
+    READ_ONLY,
+    UnknownOutcome,
+    is_outdated,
+    is_undone,
+    is_unreachable,
+    sqlstate,
+)
+from persistence.connections.patience import SETTLE_SECONDS, bounded
+from persistence.connections.pool import goes_on
+from persistence.connections.readers import Asked, Kind, Readers, readers_of
+from persistence.rows.reading import Row, Statement
+from persistence.rules.constraints import violated
 
 T = TypeVar("T")
 
@@ -37,7 +45,7 @@ RETRIABLE = {"40001", "40P01"}
 
 
 class RecordedSession(SyncSession):
-    """The ORM session whose flushes are written to the change log (`persistence.changes`)."""
+    """The ORM session whose flushes are written to the change log (`persistence.writes.changes`)."""
 
 
 @event.listens_for(RecordedSession, "after_begin")
@@ -131,7 +139,8 @@ class Session(AsyncSession):
     def find(self, statement: Statement[Row], id: UUID, viewer: UUID) -> Awaitable[Row | None]:
         """The row with an id, as far as the viewer may see it, from a statement for lookups (`persistence.nodes`).
 
-        Outside a transaction the statement is shared with others who ask at the same time (`persistence.sharing`).
+        Outside a transaction the statement is shared with others who ask at the same time
+        (`persistence.connections.sharing`).
         """
         if self.in_transaction():
             return self._find(statement, id, viewer)

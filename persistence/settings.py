@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from persistence import forms
+from persistence.rules import forms
 
 ROOT = Path(__file__).resolve().parent.parent
 

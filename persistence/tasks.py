@@ -7,17 +7,17 @@ from uuid import UUID
 
 from sqlalchemy import collate, func, select
 
-from persistence import changes, idempotency, rights
-from persistence.errors import Conflict, Forbidden, NotFound
-from persistence.filters import Filterable, Relation
-from persistence.ids import new_id
+from persistence.lists.filters import Filterable, Relation
+from persistence.lists.pages import Listing, Order, Sort, rank
 from persistence.models import Task, TaskPriority, TaskStatus, User
+from persistence.models.ids import new_id
 from persistence.models.tasks import DESCRIPTION_MAX, TITLE_MAX
-from persistence.pages import Listing, Order, Sort, rank
+from persistence.rules.errors import Conflict, Forbidden, NotFound
+from persistence.rules.validation import Checked
 from persistence.session import Session
 from persistence.users import LISTING as USERS
-from persistence.validation import Checked
 from persistence.viewer import Viewer
+from persistence.writes import changes, idempotency, rights
 
 LISTING = Listing(
     model=Task,

@@ -15,8 +15,8 @@ from datetime import timedelta
 from sqlalchemy import Interval, bindparam, func, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from persistence import batches
 from persistence.models import SignInAttempts
+from persistence.writes import batches
 
 
 @dataclass(frozen=True)

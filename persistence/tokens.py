@@ -10,18 +10,18 @@ from uuid import UUID
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.types import LargeBinary
 
-from persistence import idempotency
-from persistence.errors import NotFound
-from persistence.filters import Filterable
-from persistence.ids import new_id
+from persistence.lists.filters import Filterable
+from persistence.lists.pages import Listing, Order, Sort
 from persistence.models import Scope, Token, TokenKind, User
+from persistence.models.ids import new_id
 from persistence.models.tokens import PREFIX_LENGTH
-from persistence.pages import Listing, Order, Sort
-from persistence.reading import Statement
-from persistence.rights import viewer_of
+from persistence.rows.reading import Statement
+from persistence.rules.errors import NotFound
+from persistence.rules.validation import Checked
 from persistence.session import Session
-from persistence.validation import Checked
 from persistence.viewer import Viewer
+from persistence.writes import idempotency
+from persistence.writes.rights import viewer_of
 
 LISTING = Listing(
     model=Token,

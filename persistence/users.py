@@ -8,16 +8,16 @@ from uuid import UUID
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.types import Text
 
-from persistence import changes, idempotency
-from persistence.errors import Conflict, NotFound
-from persistence.filters import Filterable
-from persistence.ids import new_id
+from persistence.lists.filters import Filterable
+from persistence.lists.pages import Listing, Order, Sort
 from persistence.models import Role, User
-from persistence.pages import Listing, Order, Sort
-from persistence.reading import Statement
+from persistence.models.ids import new_id
+from persistence.rows.reading import Statement
+from persistence.rules.errors import Conflict, NotFound
+from persistence.rules.validation import Checked
 from persistence.session import Session
-from persistence.validation import Checked
 from persistence.viewer import Viewer
+from persistence.writes import changes, idempotency
 
 LISTING = Listing(
     model=User,

@@ -15,14 +15,14 @@ from graphql import GraphQLError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from graph.context import Context, Services
-from graph.errors import classify
-from graph.execution.documents import Documents
-from graph.execution.engine import Engine, Result
+from graph.execution.preparing.documents import Documents
+from graph.execution.running.engine import Engine, Result
+from graph.request.context import Context, Services
 from graph.schema import schema
+from graph.writes.errors import classify
 from persistence import migrations, tokens, users
-from persistence.embedded import EmbeddedPostgres
-from persistence.engine import create_engine
+from persistence.connections.engine import create_engine
+from persistence.embedded.server import EmbeddedPostgres
 from persistence.models import Role, Scope, TokenKind
 from persistence.passwords import Passwords
 from persistence.session import Session

@@ -18,10 +18,10 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from graph.app import create_app
-from graph.cli import main
-from graph.execution.persisted import digest
-from persistence.engine import create_engine
+from graph.commands.cli import main
+from graph.server.app import create_app
+from graph.transport.persisted import digest
+from persistence.connections.engine import create_engine
 from persistence.settings import ROOT, Settings
 from tests.graph.application import application
 

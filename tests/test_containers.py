@@ -21,7 +21,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from persistence.embedded import EmbeddedPostgres
+from persistence.embedded.server import EmbeddedPostgres
 from persistence.settings import ROOT, load
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("processes")]

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from graphql import GraphQLSchema, OperationDefinitionNode, parse, validate
 
-from graph.cli import make_parser
-from graph.execution.limits import Limits
-from graph.naming import camel
+from graph.commands.cli import make_parser
+from graph.execution.preparing.limits import Limits
 from graph.schema import schema
+from graph.types.naming import camel
 from persistence.settings import ROOT, Settings, variable
 
 README, API, OPERATIONS = ROOT / "README.md", ROOT / "docs/api.md", ROOT / "docs/operations.md"
@@ -151,7 +151,7 @@ def anchors(path: Path) -> set[str]:
 
 
 def test_every_metric_is_documented() -> None:
-    named = set(re.findall(r'"(taskstore_\w+)"', (ROOT / "graph/metrics.py").read_text()))
+    named = set(re.findall(r'"(taskstore_\w+)"', (ROOT / "graph/server/metrics.py").read_text()))
 
     assert named
     assert sorted(name for name in named if not re.search(rf"`{name}(_total)?`", OPERATIONS.read_text())) == []

@@ -158,7 +158,7 @@ HEAVY = {"strawberry", "graphql", "starlette", "uvicorn", "alembic", "orjson", "
 def test_a_short_command_loads_no_more_than_it_needs(arguments: tuple[str, str]) -> None:
     program = (
         "import sys, importlib\n"
-        "from graph.cli import make_parser\n"
+        "from graph.commands.cli import make_parser\n"
         f"parser = make_parser()\n"
         f"line = {list(arguments)!r} + sys.argv[1:]\n"
         "module, _, function = parser.parse_args(line).action.partition('.')\n"

@@ -26,10 +26,10 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from graph import snapshot
-from graph.cli import main
-from persistence.embedded import EmbeddedPostgres
-from persistence.postgres import account_for, find_installation
+from graph.commands import snapshot
+from graph.commands.cli import main
+from persistence.embedded.postgres import account_for, find_installation
+from persistence.embedded.server import EmbeddedPostgres
 from persistence.settings import ROOT
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("processes")]

@@ -8,7 +8,8 @@ The triggers are there before it looks at the rows that there are, so that nothi
 import sqlalchemy as sa
 from alembic import op
 
-from persistence import online, unique_ids
+from persistence import online
+from persistence.writes import unique_ids
 
 revision = "0005"
 down_revision = "0004"

@@ -47,7 +47,7 @@ def environment(compiled: bool = True) -> dict[str, str]:
 
 def entry(compiled: bool = True, workers: int = 1) -> dict[str, object]:
     python = sys.executable
-    server = [python, "-m", "uvicorn", "graph.app:app_from_environment", "--factory", "--port", "{port}"]
+    server = [python, "-m", "uvicorn", "graph.server.app:app_from_environment", "--factory", "--port", "{port}"]
     server += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
     server += ["--no-proxy-headers", "--no-server-header"]  # as `./run serve` has it
     return {

@@ -6,11 +6,11 @@ A module each for what belongs together, so that a command loads no more than it
 
 def expected() -> tuple[type[Exception], ...]:
     """Errors for the person at the terminal: the text of each is one line without secrets."""
-    from graph.database import CommandFailed
-    from persistence.embedded import EmbeddedError
-    from persistence.engine import DatabaseUnreachable
-    from persistence.errors import DomainError
+    from graph.server.database import CommandFailed
+    from persistence.connections.engine import DatabaseUnreachable
+    from persistence.embedded.server import EmbeddedError
     from persistence.migrations import MigrationError
+    from persistence.rules.errors import DomainError
     from persistence.settings import SettingsError
 
     return CommandFailed, EmbeddedError, DatabaseUnreachable, MigrationError, SettingsError, DomainError

@@ -6,10 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from graph.database import CommandFailed, database, url
+from graph.server.database import CommandFailed, database, url
 from persistence import migrations
-from persistence.address import parse
-from persistence.embedded import EmbeddedPostgres
+from persistence.connections.address import parse
+from persistence.embedded.server import EmbeddedPostgres
 from persistence.settings import load
 
 

@@ -5,12 +5,12 @@ import argparse
 import json
 from pathlib import Path
 
-from graph.database import CommandFailed
+from graph.server.database import CommandFailed
 from persistence.settings import Settings, variable
 
 
 def run(options: argparse.Namespace) -> int:
-    from graph import snapshot
+    from graph.commands import snapshot
 
     if options.manifest is not None:
         write_manifest(options.manifest, options.output)
@@ -22,8 +22,8 @@ def run(options: argparse.Namespace) -> int:
 
 def write_manifest(folder: Path, output: Path | None) -> None:
     """List the operations below a folder, each with the fragments it needs, as the documents to trust."""
-    from graph.execution.persisted import ManifestError, build_manifest
     from graph.schema import schema
+    from graph.transport.persisted import ManifestError, build_manifest
 
     if not folder.is_dir():
         raise CommandFailed(f"{folder} is no directory")
@@ -49,7 +49,7 @@ def check_manifest(settings: Settings) -> None:
     """Read the manifest before anything is started: what is wrong with it is said in one line."""
     if settings.trusted_documents is None:
         return
-    from graph.execution.persisted import ManifestError, load_manifest
+    from graph.transport.persisted import ManifestError, load_manifest
 
     try:
         load_manifest(settings.trusted_documents)

@@ -4,9 +4,9 @@
 import argparse
 
 import persistence.seed
-from graph import server
 from graph.commands.schema import check_manifest
-from graph.database import CommandFailed, database, run
+from graph.server import process as server
+from graph.server.database import CommandFailed, database, run
 from persistence.settings import load
 
 

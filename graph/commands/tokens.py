@@ -10,10 +10,10 @@ from uuid import UUID
 from sqlalchemy import select
 
 from graph.commands.users import of_user
-from graph.database import CommandFailed, database, in_transaction
+from graph.server.database import CommandFailed, database, in_transaction
 from persistence import tokens
-from persistence.ids import parse_id
 from persistence.models import Role, Scope, Token, User
+from persistence.models.ids import parse_id
 from persistence.session import Session
 from persistence.viewer import OPERATOR, Viewer
 

@@ -11,12 +11,12 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from graph.database import CommandFailed, database, in_transaction
+from graph.server.database import CommandFailed, database, in_transaction
 from persistence import tokens, users
 from persistence.models import Role, User
 from persistence.passwords import hasher
+from persistence.rules.validation import Checked
 from persistence.session import Session
-from persistence.validation import Checked
 from persistence.viewer import OPERATOR
 
 T = TypeVar("T")

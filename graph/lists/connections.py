@@ -16,18 +16,18 @@ from uuid import UUID
 import orjson
 import strawberry
 
-from graph import filters
-from graph.context import Context, Info
-from graph.enums import described
-from graph.errors import bad_input
-from graph.execution.bounds import at_most
-from graph.execution.lookahead import selected
-from graph.loaders import Loader
-from graph.rows import columns_at, once_per_field, place_of
-from persistence import pages
-from persistence.filters import EMPTY
-from persistence.pages import Listing, Order, Page, Query, Window
-from persistence.validation import storable
+from graph.execution.preparing.bounds import at_most
+from graph.execution.preparing.lookahead import selected
+from graph.lists import filters
+from graph.request.columns import columns_at, once_per_field, place_of
+from graph.request.context import Context, Info
+from graph.request.loaders import Loader
+from graph.types.enums import described
+from graph.writes.errors import bad_input
+from persistence.lists import pages
+from persistence.lists.filters import EMPTY
+from persistence.lists.pages import Listing, Order, Page, Query, Window
+from persistence.rules.validation import storable
 
 DEFAULT_PAGE = 20
 MAX_PAGE = 100

@@ -9,12 +9,12 @@ from typing import Any, Generic, TypeVar
 
 import strawberry
 
-from graph.errors import bad_input
-from graph.execution.bounds import at_most
-from graph.naming import camel
-from persistence.filters import Shape
-from persistence.ids import parse_id
-from persistence.validation import fold, storable
+from graph.execution.preparing.bounds import at_most
+from graph.types.naming import camel
+from graph.writes.errors import bad_input
+from persistence.lists.filters import Shape
+from persistence.models.ids import parse_id
+from persistence.rules.validation import fold, storable
 
 MAX_DEPTH = 10
 MAX_NODES = 100

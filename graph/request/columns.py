@@ -7,11 +7,11 @@ from uuid import UUID
 
 from graphql import GraphQLType, get_named_type
 
-from graph.context import Info
-from graph.execution.lookahead import selected
-from graph.naming import camel
+from graph.execution.preparing.lookahead import selected
+from graph.request.context import Info
+from graph.types.naming import camel
 from persistence.models import Base
-from persistence.reading import by_ids
+from persistence.rows.reading import by_ids
 
 T = TypeVar("T")
 

@@ -14,18 +14,19 @@ import strawberry
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import Scope
 
-from graph.addresses import Proxies
-from graph.errors import forbidden, unauthenticated
-from graph.execution.documents import Operation
-from graph.loaders import Loaders
-from persistence import creation, idempotency, replays, rights, snapshots, throttle, tokens
-from persistence.errors import Forbidden
-from persistence.idempotency import Key
+from graph.execution.preparing.documents import Operation
+from graph.request.loaders import Loaders
+from graph.transport.addresses import Proxies
+from graph.writes.errors import forbidden, unauthenticated
+from persistence import throttle, tokens
 from persistence.models import Base
 from persistence.passwords import Passwords
+from persistence.rules.errors import Forbidden
 from persistence.session import Session
 from persistence.settings import Settings
 from persistence.viewer import Viewer
+from persistence.writes import creation, idempotency, replays, rights, snapshots
+from persistence.writes.idempotency import Key
 
 P = TypeVar("P")
 
@@ -150,7 +151,7 @@ class Context:
 
     @property
     def memo(self) -> dict[Any, Any]:
-        """Where what follows from the text of the operation is kept (`graph.rows.once_per_field`)."""
+        """Where what follows from the text of the operation is kept (`graph.request.columns.once_per_field`)."""
         return {} if self.operation is None else self.operation.memo
 
     @cached_property

@@ -16,34 +16,35 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from graph import logs
-from graph.addresses import OwnNames, is_loopback
-from graph.budgets import SharedBudget
-from graph.context import Context, Services, client_address
-from graph.door import DOOR, Allowance, Door
-from graph.errors import classify
-from graph.execution.bounds import Bounds
-from graph.execution.budget import Budget, MemoryBudget
-from graph.execution.cost import Costs
-from graph.execution.documents import Documents
-from graph.execution.engine import Engine
-from graph.execution.host import OperationRecord
-from graph.execution.http import GraphQLEndpoint, HttpOptions
-from graph.execution.limits import Limits, limit_rule, token_check
-from graph.execution.persisted import PersistedDocuments, load_manifest
-from graph.forwarding import sign_of_a_proxy
-from graph.health import Health
-from graph.metrics import Metrics
-from graph.pages import DemoAccount, graphiql, static_routes
+from graph.execution.preparing.bounds import Bounds
+from graph.execution.preparing.cost import Costs
+from graph.execution.preparing.documents import Documents
+from graph.execution.preparing.limits import Limits, limit_rule, token_check
+from graph.execution.running.engine import Engine
+from graph.request.context import Context, Services, client_address
 from graph.schema import schema
 from graph.sdl import sdl_routes
-from persistence import budgets, idempotency, throttle, tokens
+from graph.server import logs
+from graph.server.budgets import SharedBudget
+from graph.server.door import DOOR, Allowance, Door
+from graph.server.forwarding import sign_of_a_proxy
+from graph.server.health import Health
+from graph.server.metrics import Metrics
+from graph.server.pages import DemoAccount, graphiql, static_routes
+from graph.transport.addresses import OwnNames, is_loopback
+from graph.transport.budget import Budget, MemoryBudget
+from graph.transport.host import OperationRecord
+from graph.transport.http import GraphQLEndpoint, HttpOptions
+from graph.transport.persisted import PersistedDocuments, load_manifest
+from graph.writes.errors import classify
+from persistence import budgets, throttle, tokens
 from persistence import settings as configuration
-from persistence.address import parse
-from persistence.engine import DatabaseUnreachable, create_engine, ping
+from persistence.connections.address import parse
+from persistence.connections.engine import DatabaseUnreachable, create_engine, ping
 from persistence.passwords import Passwords
 from persistence.session import Session
 from persistence.settings import Settings, variable
+from persistence.writes import idempotency
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ GC_THRESHOLD = 50_000
 
 
 class TaskstoreHost:
-    """What this application supplies to the endpoint (`graph.execution.host.Host`)."""
+    """What this application supplies to the endpoint (`graph.transport.host.Host`)."""
 
     def __init__(self, services: Services, metrics: Metrics, demo_accounts: Sequence[DemoAccount] = ()) -> None:
         self.services, self.metrics, self.demo_accounts = services, metrics, demo_accounts

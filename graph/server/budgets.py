@@ -1,8 +1,8 @@
-"""The budgets that several processes share, for the endpoint (`graph.execution.budget.Budget`)."""
+"""The budgets that several processes share, for the endpoint (`graph.transport.budget.Budget`)."""
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from graph.execution.budget import Balance, refused, taken
+from graph.transport.budget import Balance, refused, taken
 from persistence import budgets
 from persistence.session import Session
 

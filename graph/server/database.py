@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import migrations
-from persistence.address import parse
-from persistence.embedded import EmbeddedPostgres
-from persistence.engine import DatabaseUnreachable, create_engine, wait_until_reachable
+from persistence.connections.address import parse
+from persistence.connections.engine import DatabaseUnreachable, create_engine, wait_until_reachable
+from persistence.embedded.server import EmbeddedPostgres
 from persistence.session import Session
 from persistence.settings import Settings, load
 

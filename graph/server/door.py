@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
-from graph.addresses import Proxies, client_of
+from graph.transport.addresses import Proxies, client_of
 from persistence.settings import Settings
 
 DOOR = "door"

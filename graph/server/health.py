@@ -11,9 +11,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from persistence import migrations
-from persistence.failures import FAILURES, READ_ONLY, sqlstate
-from persistence.pool import FairPool
-from persistence.readers import readers_of
+from persistence.connections.failures import FAILURES, READ_ONLY, sqlstate
+from persistence.connections.pool import FairPool
+from persistence.connections.readers import readers_of
 
 PATIENCE = 3.0
 """Seconds the database has to answer."""

@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 from graphql import GraphQLError
 
-from graph.context import Context
-from graph.execution.host import OperationRecord
+from graph.request.context import Context
+from graph.transport.host import OperationRecord
 from persistence.settings import ROOT, Settings
 
 log = structlog.stdlib.get_logger("taskstore")
@@ -53,7 +53,7 @@ def configure(settings: Settings) -> None:
         logger.propagate = True
     # It asks for every request whether anybody could want its line, and the operations have lines of their own.
     logging.getLogger("uvicorn.access").propagate = False
-    for noisy in ("asyncio", "uvicorn.error", "persistence.pool"):
+    for noisy in ("asyncio", "uvicorn.error", "persistence.connections.pool"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -16,11 +16,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from graph.context import Context
-from graph.execution.host import OperationRecord
+from graph.request.context import Context
+from graph.transport.host import OperationRecord
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-"""Read by prometheus_client when it is imported; `graph.server` sets it for workers."""
+"""Read by prometheus_client when it is imported; `graph.server.process` sets it for workers."""
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SERIES = 200

@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from graph.execution.media import accepts_gzip
+from graph.transport.media import accepts_gzip
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parent.parent / "static"
 
 # 'unsafe-inline' for styles: the Monaco editor writes its colours and positions into style elements and attributes.
 # 'self' in connect-src covers the WebSocket of the same host and port (CSP level 3, section 6.7.2.8).

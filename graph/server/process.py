@@ -19,10 +19,10 @@ from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from graph.addresses import is_loopback
-from graph.database import CommandFailed, reachable, run, url
-from graph.door import KEEP_ALIVE_SECONDS
-from persistence.embedded import AlreadyRunning, EmbeddedPostgres
+from graph.server.database import CommandFailed, reachable, run, url
+from graph.server.door import KEEP_ALIVE_SECONDS
+from graph.transport.addresses import is_loopback
+from persistence.embedded.server import AlreadyRunning, EmbeddedPostgres
 from persistence.settings import ROOT, Settings, variable
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def listen(host: str, port: int) -> socket.socket:
 def loading_the_application() -> Iterator[None]:
     """Import the application meanwhile: most of a start is imports, and most of the rest is waiting."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="import")
-    loaded: Future[Any] = pool.submit(__import__, "graph.app")
+    loaded: Future[Any] = pool.submit(__import__, "graph.server.app")
     try:
         yield
         loaded.result()
@@ -212,16 +212,16 @@ def run_uvicorn(settings: Settings, listener: socket.socket, reload: bool) -> in
 
     supervised = reload or settings.workers > 1
     config = uvicorn.Config(
-        "graph.server:worker" if supervised else "graph.app:app_from_environment",
+        "graph.server.process:worker" if supervised else "graph.server.app:app_from_environment",
         factory=True,
         loop="uvloop" if has_module("uvloop") else "asyncio",
-        http="graph.sockets:HttpProtocol",
-        ws="graph.sockets:WebSocketProtocol",
+        http="graph.server.sockets:HttpProtocol",
+        ws="graph.server.sockets:WebSocketProtocol",
         ws_max_size=settings.max_body,
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # who asks is found by `graph.addresses.Proxies`
+        proxy_headers=False,  # who asks is found by `graph.transport.addresses.Proxies`
         timeout_keep_alive=int(KEEP_ALIVE_SECONDS),
         timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout),
         backlog=BACKLOG,
@@ -253,7 +253,7 @@ def worker() -> Any:
     from multiprocessing import parent_process
     from multiprocessing.connection import wait
 
-    from graph.app import app_from_environment
+    from graph.server.app import app_from_environment
 
     def follow() -> None:
         if (parent := parent_process()) is not None:
@@ -312,7 +312,7 @@ def accounts(data: "DemoData") -> str:
 
 
 def greeting(settings: Settings, address: str, data: "DemoData | None", server: EmbeddedPostgres | None) -> str:
-    from persistence.address import parse
+    from persistence.connections.address import parse
 
     where = f"embedded PostgreSQL in {server.data_dir}" if server else parse(url(settings)).where
     lines = [f"taskstore is ready: {address}/graphql", f"  database  {where}"]

@@ -17,8 +17,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
 
-from graph.addresses import Proxies
-from graph.door import CLOSE_SECONDS, DOOR, KEEP_ALIVE_SECONDS, Allowance, Door
+from graph.server.door import CLOSE_SECONDS, DOOR, KEEP_ALIVE_SECONDS, Allowance, Door
+from graph.transport.addresses import Proxies
 
 GOING_AWAY = 1001
 LEAST_TAKEN = 16_384
@@ -202,7 +202,7 @@ class HttpProtocol(HttpToolsProtocol):
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """Closes with 1001 at shutdown. uvicorn's own code, 1012, means that the same server is back in a moment.
 
-    How many there may be and what they owe is the endpoint's part (`graph.execution.websocket`): it knows who they are.
+    How many there may be and what they owe is the endpoint's part (`graph.transport.websocket`): it knows who they are.
     """
 
     def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:

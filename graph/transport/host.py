@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from graph.execution.bounds import Bounds
-from graph.execution.budget import Budget
-from graph.execution.cost import Costs
-from graph.execution.persisted import PersistedDocuments
+from graph.execution.preparing.bounds import Bounds
+from graph.execution.preparing.cost import Costs
+from graph.transport.budget import Budget
+from graph.transport.persisted import PersistedDocuments
 
 
 class OperationRecord:

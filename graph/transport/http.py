@@ -23,14 +23,14 @@ from graphql import OperationType
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from graph.execution.engine import Engine, Result
 from graph.execution.errors import RequestError
-from graph.execution.host import Host, HttpOptions, OperationRecord
-from graph.execution.media import GRAPHQL_RESPONSE, HTML, JSON, accepts_gzip, content_type_problem, preferred
-from graph.execution.parameters import Parameters, bad_request, from_json, from_query_string
-from graph.execution.service import Refused, Service, code_of, failure_status, request_failed
-from graph.execution.stopping import Stopped, Stopping, Watch
-from graph.execution.websocket import WebSocketEndpoint
+from graph.execution.running.engine import Engine, Result
+from graph.transport.host import Host, HttpOptions, OperationRecord
+from graph.transport.media import GRAPHQL_RESPONSE, HTML, JSON, accepts_gzip, content_type_problem, preferred
+from graph.transport.parameters import Parameters, bad_request, from_json, from_query_string
+from graph.transport.service import Refused, Service, code_of, failure_status, request_failed
+from graph.transport.stopping import Stopped, Stopping, Watch
+from graph.transport.websocket import WebSocketEndpoint
 
 __all__ = ["GraphQLEndpoint", "Host", "HttpOptions", "OperationRecord"]
 

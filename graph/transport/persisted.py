@@ -31,7 +31,7 @@ from graphql import (
 )
 
 from graph.execution.errors import RequestError
-from graph.execution.parameters import Parameters, bad_request
+from graph.transport.parameters import Parameters, bad_request
 
 NOT_FOUND = "PERSISTED_QUERY_NOT_FOUND"
 NOT_SUPPORTED = "PERSISTED_QUERY_NOT_SUPPORTED"

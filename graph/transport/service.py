@@ -13,12 +13,12 @@ from typing import Any
 from graphql import GraphQLError, Undefined, located_error
 from starlette.types import Scope
 
-from graph.execution.budget import Balance, rate_limited
-from graph.execution.documents import Operation
-from graph.execution.engine import Engine, Result
 from graph.execution.errors import RequestError, cause_of
-from graph.execution.host import Host, HttpOptions, OperationRecord
-from graph.execution.parameters import Parameters, bad_request
+from graph.execution.preparing.documents import Operation
+from graph.execution.running.engine import Engine, Result
+from graph.transport.budget import Balance, rate_limited
+from graph.transport.host import Host, HttpOptions, OperationRecord
+from graph.transport.parameters import Parameters, bad_request
 
 # The status that says what an error means for the whole request (GraphQL over HTTP, section "Status Codes").
 STATUSES = {

@@ -20,13 +20,13 @@ from graphql import GraphQLError, OperationType
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
-from graph.execution.budget import Balance
-from graph.execution.engine import Result
 from graph.execution.errors import LIMIT_EXCEEDED, RequestError
-from graph.execution.host import OperationRecord
-from graph.execution.parameters import Parameters, from_mapping, json_type, load_json
-from graph.execution.places import Places
-from graph.execution.service import Prepared, Refused, Service, code_of, request_failed
+from graph.execution.running.engine import Result
+from graph.transport.budget import Balance
+from graph.transport.host import OperationRecord
+from graph.transport.parameters import Parameters, from_mapping, json_type, load_json
+from graph.transport.places import Places
+from graph.transport.service import Prepared, Refused, Service, code_of, request_failed
 
 PROTOCOL = "graphql-transport-ws"
 

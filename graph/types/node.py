@@ -36,10 +36,13 @@ def needs(*columns: str) -> dict[str, Any]:
 
 
 def joins(relation: str) -> dict[str, Any]:
-    """The metadata of a to-one field: where its row may ride along with the statement of its own (`graph.rows`)."""
+    """The metadata of a to-one field: where its row may ride along with the statement of its own.
+
+    `graph.request.columns` has them ride.
+    """
     return {"joins": relation, "carried": f"{relation}_row"}  # the second is for the executor
 
 
 def batched(resolve: Callable[..., Any]) -> dict[str, Any]:
-    """The metadata of a field that is resolved for many objects at once (`graph.execution.compiler_batches`)."""
+    """The metadata of a field that is resolved for many objects at once (`graph.execution.compiling.batches`)."""
     return {"batch": resolve}

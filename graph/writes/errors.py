@@ -11,10 +11,11 @@ from asyncpg import DataError, QueryCanceledError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from graph.execution.errors import RequestError
-from graph.naming import camel
-from graph.node import Node
-from persistence.engine import DatabaseUnreachable
-from persistence.errors import (
+from graph.types.naming import camel
+from graph.types.node import Node
+from persistence.connections.engine import DatabaseUnreachable
+from persistence.connections.failures import Contended, UnknownOutcome, is_out_of_order, is_unreachable, sqlstate
+from persistence.rules.errors import (
     Conflict,
     DomainError,
     Forbidden,
@@ -24,7 +25,6 @@ from persistence.errors import (
     NotFound,
     Problem,
 )
-from persistence.failures import Contended, UnknownOutcome, is_out_of_order, is_unreachable, sqlstate
 
 if TYPE_CHECKING:
     from graph.tasks import Task

@@ -8,13 +8,13 @@ from uuid import UUID
 import strawberry
 from strawberry.types.base import StrawberryOptional
 
-from graph.context import Info
-from graph.errors import UserError, user_errors
-from graph.execution.cost import Cost
-from persistence import idempotency
-from persistence.errors import DomainError, NotFound
-from persistence.ids import parse_id
-from persistence.validation import Checked
+from graph.execution.preparing.cost import Cost
+from graph.request.context import Info
+from graph.writes.errors import UserError, user_errors
+from persistence.models.ids import parse_id
+from persistence.rules.errors import DomainError, NotFound
+from persistence.rules.validation import Checked
+from persistence.writes import idempotency
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import asyncpg
 from sqlalchemy import URL
 
-from persistence import tls
+from persistence.connections import tls
 from persistence.settings import SettingsError
 
 EXPECTED = "expected postgresql://user:password@host:5432/name"

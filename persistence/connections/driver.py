@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from persistence.patience import SETTLE_SECONDS
+from persistence.connections.patience import SETTLE_SECONDS
 
 AGAIN = 5
 """How often a statement is prepared anew when the schema changes under it: once for each step of a migration."""

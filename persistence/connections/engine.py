@@ -12,11 +12,11 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from persistence.address import parse, set_by_options
-from persistence.driver import Driver
-from persistence.failures import FAILURES, is_unreachable
-from persistence.patience import bounded
-from persistence.pool import FairPool
+from persistence.connections.address import parse, set_by_options
+from persistence.connections.driver import Driver
+from persistence.connections.failures import FAILURES, is_unreachable
+from persistence.connections.patience import bounded
+from persistence.connections.pool import FairPool
 from persistence.settings import Settings
 
 STATEMENT_CACHE = 512
@@ -34,8 +34,8 @@ def create_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:
     url, arguments = address.url, address.arguments
     arguments.setdefault("timeout", settings.connect_timeout)
     arguments["connection_class"] = Driver
-    # `persistence.reading` has moments written as text. Poolers understand this parameter (PgBouncer documentation,
-    # "track_extra_parameters"); most others they refuse.
+    # `persistence.rows.reading` has moments written as text. Poolers understand this parameter (PgBouncer
+    # documentation, "track_extra_parameters"); most others they refuse.
     arguments["server_settings"] = {"datestyle": "ISO", **arguments.get("server_settings", {})}
     if settings.pgbouncer:
         # In transaction mode consecutive statements may meet different servers, so none may be prepared.

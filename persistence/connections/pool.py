@@ -18,7 +18,7 @@ from sqlalchemy.util import await_
 from sqlalchemy.util.concurrency import in_greenlet
 from sqlalchemy.util.queue import Empty, Full, QueueCommon
 
-from persistence.readers import Readers
+from persistence.connections.readers import Readers
 
 T = TypeVar("T")
 

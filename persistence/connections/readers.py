@@ -22,11 +22,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 from sqlalchemy.util.queue import Empty
 
-from persistence.failures import FAILURES, ConnectionBroke, NothingDone, is_undone, is_unreachable
-from persistence.patience import SETTLE_SECONDS, Watch, bounded
-from persistence.reading import Statement
-from persistence.sharing import Shared
-from persistence.troubles import Troubles
+from persistence.connections.failures import FAILURES, ConnectionBroke, NothingDone, is_undone, is_unreachable
+from persistence.connections.patience import SETTLE_SECONDS, Watch, bounded
+from persistence.connections.sharing import Shared
+from persistence.connections.troubles import Troubles
+from persistence.rows.reading import Statement
 
 Row = TypeVar("Row")
 Asked = TypeVar("Asked")
@@ -149,7 +149,7 @@ class Readers:
         asked: Asked,
         apart: frozenset[Hashable] = frozenset(),
     ) -> "Future[Any]":
-        """Ask together with who asks for the same kind of thing (`persistence.sharing`); `run` does it."""
+        """Ask together with who asks for the same kind of thing (`persistence.connections.sharing`); `run` does it."""
         shared = self._shared.get(kind)
         if shared is None:
             if len(self._shared) >= KINDS:

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Mapping
 
-from persistence.failures import READ_ONLY, sqlstate
+from persistence.connections.failures import READ_ONLY, sqlstate
 
 logger = logging.getLogger("taskstore.database")
 

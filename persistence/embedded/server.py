@@ -30,7 +30,7 @@ from types import MappingProxyType
 from typing import IO
 from urllib.parse import quote
 
-from persistence.postgres import (
+from persistence.embedded.postgres import (
     ENVIRONMENT,
     GUARD,
     LAUNCHER,

@@ -20,8 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TSQUERY
 
-from persistence import filters
-from persistence.lists import Order, Query, Sort
+from persistence.lists import filters
+from persistence.lists.listing import Order, Query, Sort
 
 # Every lexeme becomes a prefix: 'rep' finds "report". PostgreSQL's own output of a tsquery quotes each lexeme.
 LEXEME, PREFIXED = "$$'((?:[^']|'')*)'$$", r"$$'\1':*$$"

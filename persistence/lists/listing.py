@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Enum, Integer, case, literal_column
 from sqlalchemy.orm import InstrumentedAttribute
 
-from persistence import filters
-from persistence.filters import Filterable, Shape
+from persistence.lists import filters
+from persistence.lists.filters import Filterable, Shape
 from persistence.models import Base
 
 

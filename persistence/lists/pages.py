@@ -24,12 +24,12 @@ from sqlalchemy import (
     true,
 )
 
-from persistence.conditions import beyond, conditions_of, ordering_of, sort_of, sorts_of
-from persistence.lists import Listing, Order, Query, Sort, Window, rank
-from persistence.plans import among, candidates, each_time, is_one_walk
-from persistence.reading import Statement, selection, unseen
+from persistence.lists.conditions import beyond, conditions_of, ordering_of, sort_of, sorts_of
+from persistence.lists.listing import Listing, Order, Query, Sort, Window, rank
+from persistence.lists.plans import among, candidates, each_time, is_one_walk
+from persistence.lists.statements import built_once, rows_read
+from persistence.rows.reading import Statement, selection, unseen
 from persistence.session import Session
-from persistence.statements import built_once, rows_read
 
 __all__ = ["Listing", "Order", "Page", "Query", "Sort", "Window", "rank"]
 

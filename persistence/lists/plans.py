@@ -42,9 +42,9 @@ from sqlalchemy import (
 from sqlalchemy.sql.util import ClauseAdapter
 from sqlalchemy.sql.visitors import iterate
 
-from persistence.conditions import conditions_of, ordering_of, sort_of, sorts_of, tsquery
-from persistence.filters import Shape
-from persistence.lists import Query
+from persistence.lists.conditions import conditions_of, ordering_of, sort_of, sorts_of, tsquery
+from persistence.lists.filters import Shape
+from persistence.lists.listing import Query
 from persistence.models import Base
 
 FEW = 5_000

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from persistence.filters import size
+from persistence.lists.filters import size
 
 STATEMENTS = 1_024
 """Shapes of lists kept built, 6 kB each at most. A shape beyond that is built again when it comes back."""
@@ -25,7 +25,7 @@ Build = TypeVar("Build", bound=Callable[..., Any])
 def built_once(build: Build) -> Build:
     """The function, called once for each shape of a query and its other arguments, of which the last used are kept.
 
-    Its first argument is the query (`persistence.pages.Query`), which it gets without values.
+    Its first argument is the query (`persistence.lists.pages.Query`), which it gets without values.
     """
     kept: OrderedDict[Any, Any] = OrderedDict()
 

@@ -5,8 +5,8 @@ Python checks first and says it better; a constraint decides when two requests r
 
 from sqlalchemy.exc import IntegrityError
 
-from persistence.errors import Conflict, DomainError, Invalid, NotFound, Problem
 from persistence.models.base import entities
+from persistence.rules.errors import Conflict, DomainError, Invalid, NotFound, Problem
 
 ID_TAKEN = ("This id is taken.", "ID_TAKEN", "id")
 CONFLICTS = {

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 
-from persistence.errors import Invalid, Problem
 from persistence.models import tasks as task_rules
 from persistence.models import users as user_rules
+from persistence.rules.errors import Invalid, Problem
 
 MAX_PROBLEMS = 50
 """After so many problems nothing more is looked at: who reads them has enough to mend."""

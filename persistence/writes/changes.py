@@ -17,8 +17,8 @@ from sqlalchemy.orm import InstrumentedAttribute, UOWTransaction
 from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.sql.schema import CallableColumnDefault, ScalarElementColumnDefault
 
-from persistence.ids import new_id
 from persistence.models import Action, Base, Change, Task, Token, User
+from persistence.models.ids import new_id
 from persistence.session import RecordedSession
 
 OWNER: dict[type[Base], InstrumentedAttribute[UUID]] = {User: User.id, Token: Token.user_id, Task: Task.owner_id}

@@ -1,7 +1,8 @@
 """Creating rows in one statement: each row, its entry in the change log and the answer for a retry.
 
 The statement is a transaction of its own, so there are no BEGIN and COMMIT to wait for. Rows that are created at the
-same time share one (`persistence.sharing`): PostgreSQL takes 208 us of CPU for a row alone and 88 for one of sixteen.
+same time share one (`persistence.connections.sharing`): PostgreSQL takes 208 us of CPU for a row alone and 88 for one
+of sixteen.
 
 It is the short way: where it meets anything unexpected (the key was used before, the id is taken, the owner is gone)
 nothing is written and the long way through the ORM says what is wrong. A test holds the two against each other.
@@ -35,8 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.types import TypeEngine
 
-from persistence.changes import OWNER, defaults, initial, plain
-from persistence.failures import (
+from persistence.connections.failures import (
     ConnectionBroke,
     Contended,
     NothingDone,
@@ -44,13 +44,14 @@ from persistence.failures import (
     is_out_of_order,
     is_unreachable,
 )
-from persistence.idempotency import ENTITY, Key
-from persistence.ids import new_id
+from persistence.connections.patience import SETTLE_SECONDS
+from persistence.connections.readers import Readers
 from persistence.models import Action, Base, Change, IdempotencyKey, Role, User
-from persistence.patience import SETTLE_SECONDS
-from persistence.readers import Readers
-from persistence.reading import Statement, by_ids, written
+from persistence.models.ids import new_id
+from persistence.rows.reading import Statement, by_ids, written
 from persistence.session import Session
+from persistence.writes.changes import OWNER, defaults, initial, plain
+from persistence.writes.idempotency import ENTITY, Key
 
 BY_DATABASE = frozenset({"created_at", "updated_at"})
 """Columns whose default is the time of the transaction."""
@@ -269,7 +270,7 @@ def _together(model: type[Base], part: str, columns: frozenset[str], keyed: bool
 
     Keys come first, because nothing but their index says for sure whether one was used. After that an id that is taken
     has to break a constraint, and each row goes alone; so it does without keys where it is not a row of this table that
-    has the id (`persistence.unique_ids`).
+    has the id (`persistence.writes.unique_ids`).
     """
     given: Any = _with_free_owners(model, _given(model, keyed), for_others)
     if keyed:
@@ -361,7 +362,7 @@ def _logged(model: type[Base], given: Any, source: Any = None) -> Any:
 
 
 def _kept(model: type[Base], part: str, given: Any, stored: Any) -> Any:
-    """The key with the answer for a retry (`persistence.snapshots`), of the row as it is stored."""
+    """The key with the answer for a retry (`persistence.writes.snapshots`), of the row as it is stored."""
     members: list[Any] = [_text(ENTITY), _text(model.__entity__)]
     for c in _public(model):
         members += [_text(c.name), stored[c.name]]

@@ -15,16 +15,16 @@ from sqlalchemy import ColumnElement, Table, bindparam, delete, func, null, sele
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from persistence import batches
-from persistence.changes import OWNER
-from persistence.errors import KeyReused
 from persistence.models import IdempotencyKey, Token, TokenKind
-from persistence.validation import Checked, storable
+from persistence.rules.errors import KeyReused
+from persistence.rules.validation import Checked, storable
+from persistence.writes import batches
+from persistence.writes.changes import OWNER
 
 KEPT_FOR = timedelta(hours=24)
 KEY_MIN, KEY_MAX = 8, 255
 ENTITY = "__entity__"
-"""The member of a row in an answer that says which entity it is (`persistence.snapshots`)."""
+"""The member of a row in an answer that says which entity it is (`persistence.writes.snapshots`)."""
 
 
 @dataclass(frozen=True, slots=True)

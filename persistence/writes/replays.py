@@ -10,14 +10,14 @@ from uuid import UUID
 
 from sqlalchemy import literal, or_, select, true
 
-from persistence import snapshots
-from persistence.changes import OWNER
-from persistence.errors import NotFound
-from persistence.idempotency import ENTITY, shown
 from persistence.models import Action, Change, Token, User
+from persistence.rules.errors import NotFound
 from persistence.session import Session
-from persistence.snapshots import ENTITIES
 from persistence.viewer import Viewer
+from persistence.writes import snapshots
+from persistence.writes.changes import OWNER
+from persistence.writes.idempotency import ENTITY, shown
+from persistence.writes.snapshots import ENTITIES
 
 
 async def revived(

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, select
 
 from persistence.models import Role, Token, User
-from persistence.reading import Statement
+from persistence.rows.reading import Statement
 from persistence.session import Session
 from persistence.viewer import Viewer
 

@@ -6,10 +6,10 @@ from uuid import UUID
 
 from sqlalchemy import inspect
 
-from persistence import idempotency
-from persistence.changes import plain
-from persistence.idempotency import ENTITY
 from persistence.models import Base, Task, Token, User
+from persistence.writes import idempotency
+from persistence.writes.changes import plain
+from persistence.writes.idempotency import ENTITY
 
 ENTITIES: dict[str, type[Base]] = {model.__entity__: model for model in (User, Token, Task)}
 

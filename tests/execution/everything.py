@@ -17,8 +17,8 @@ from strawberry.permission import BasePermission
 from strawberry.scalars import JSON
 from strawberry.schema.config import StrawberryConfig
 
-from graph.execution.documents import Operation
 from graph.execution.errors import RequestError
+from graph.execution.preparing.documents import Operation
 
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 

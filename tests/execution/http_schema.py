@@ -11,12 +11,12 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Scope
 
-from graph.execution.cost import Cost, Costs
-from graph.execution.documents import Documents
-from graph.execution.engine import Engine
 from graph.execution.errors import RequestError
-from graph.execution.http import GraphQLEndpoint, HttpOptions, OperationRecord
-from graph.execution.limits import Limits, limit_rule, token_check
+from graph.execution.preparing.cost import Cost, Costs
+from graph.execution.preparing.documents import Documents
+from graph.execution.preparing.limits import Limits, limit_rule, token_check
+from graph.execution.running.engine import Engine
+from graph.transport.http import GraphQLEndpoint, HttpOptions, OperationRecord
 
 PAGE = 20
 

@@ -9,9 +9,9 @@ import pytest
 import strawberry
 from strawberry import relay
 
-from graph.execution.compiler_arguments import inputs_of, is_plain_input
-from graph.execution.documents import Documents
-from graph.execution.engine import Engine
+from graph.execution.compiling.arguments import inputs_of, is_plain_input
+from graph.execution.preparing.documents import Documents
+from graph.execution.running.engine import Engine
 from tests.graph.samples import SCHEMA as REAL
 
 pytestmark = pytest.mark.anyio

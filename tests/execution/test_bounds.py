@@ -5,9 +5,9 @@ from typing import Annotated, Any
 import pytest
 import strawberry
 
-from graph.execution.bounds import Bounds, at_most
-from graph.execution.documents import Documents
 from graph.execution.errors import RequestError
+from graph.execution.preparing.bounds import Bounds, at_most
+from graph.execution.preparing.documents import Documents
 
 
 @strawberry.input

@@ -13,11 +13,11 @@ import strawberry
 from graphql import GraphQLError, GraphQLResolveInfo, build_schema, execute, parse
 from strawberry import Info, Maybe, Some
 
-from graph.execution.compiler_values import position_of
-from graph.execution.documents import MAX_PLANS, Documents, Operation
-from graph.execution.engine import Engine, Result
+from graph.execution.compiling.values import position_of
 from graph.execution.errors import RequestError
-from graph.execution.executor import CompiledExecutor
+from graph.execution.preparing.documents import MAX_PLANS, Documents, Operation
+from graph.execution.running.engine import Engine, Result
+from graph.execution.running.executor import CompiledExecutor
 
 pytestmark = pytest.mark.anyio
 

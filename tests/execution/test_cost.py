@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graph.execution.budget import MemoryBudget
-from graph.execution.cost import Costs
-from graph.execution.documents import Documents
+from graph.execution.preparing.cost import Costs
+from graph.execution.preparing.documents import Documents
+from graph.transport.budget import MemoryBudget
 from tests.execution.http_schema import Application, schema
 
 pytestmark = pytest.mark.anyio

@@ -13,9 +13,9 @@ from graphql import GraphQLError, OperationType
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from graph.execution.documents import Documents
-from graph.execution.engine import Engine, Result
-from graph.execution.executor import CompiledExecution
+from graph.execution.preparing.documents import Documents
+from graph.execution.running.engine import Engine, Result
+from graph.execution.running.executor import CompiledExecution
 from tests.conftest import BESIDE_STOCK
 from tests.execution.documents import Generated, documents
 from tests.execution.everything import SCHEMA, Context

@@ -7,8 +7,8 @@ import pytest
 import strawberry
 from graphql import ASTValidationRule, DocumentNode, GraphQLError, VisitorAction
 
-from graph.execution.documents import Documents
 from graph.execution.errors import RequestError
+from graph.execution.preparing.documents import Documents
 
 
 @strawberry.type

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graph.execution.encoding import encode
+from graph.execution.running.encoding import encode
 
 
 class Word(StrEnum):

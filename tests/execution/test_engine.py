@@ -11,10 +11,10 @@ from graphql import GraphQLError
 from strawberry import Info
 from strawberry.scalars import JSON
 
-from graph.execution.documents import Documents, Operation
-from graph.execution.engine import Engine, Result
 from graph.execution.errors import RequestError
-from graph.execution.lookahead import selected
+from graph.execution.preparing.documents import Documents, Operation
+from graph.execution.preparing.lookahead import selected
+from graph.execution.running.engine import Engine, Result
 
 pytestmark = pytest.mark.anyio
 

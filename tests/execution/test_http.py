@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from graph.execution.budget import MemoryBudget
 from graph.execution.errors import RequestError
-from graph.execution.limits import Limits
+from graph.execution.preparing.limits import Limits
+from graph.transport.budget import MemoryBudget
 from tests.execution.http_schema import Application
 
 pytestmark = pytest.mark.anyio

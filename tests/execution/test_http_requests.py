@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graph.execution.errors import RequestError
-from graph.execution.parameters import Parameters, from_json, from_query_string
+from graph.transport.parameters import Parameters, from_json, from_query_string
 from tests.execution.http_schema import Application
 
 pytestmark = pytest.mark.anyio

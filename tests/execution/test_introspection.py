@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from graphql import get_introspection_query
 
-from graph.execution.cost import Costs
-from graph.execution.documents import Documents
-from graph.execution.engine import Engine
-from graph.execution.introspection import MAX_ANSWERS, WEIGHT
+from graph.execution.preparing.cost import Costs
+from graph.execution.preparing.documents import Documents
+from graph.execution.preparing.introspection import MAX_ANSWERS, WEIGHT
+from graph.execution.running.engine import Engine
 from tests.execution.http_schema import schema
 
 pytestmark = pytest.mark.anyio

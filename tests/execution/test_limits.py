@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from graphql import FragmentDefinitionNode, OperationDefinitionNode, get_introspection_query, parse
 
-from graph.execution.documents import Documents
-from graph.execution.limits import Limits, check, count_tokens, counted, limit_rule, token_check
+from graph.execution.preparing.documents import Documents
+from graph.execution.preparing.limits import Limits, check, count_tokens, counted, limit_rule, token_check
 from tests.execution.http_schema import schema
 
 WIDE = Limits(

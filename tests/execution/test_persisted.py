@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from graph.execution.parameters import Parameters
-from graph.execution.persisted import ManifestError, PersistedDocuments, build_manifest, load_manifest
+from graph.transport.parameters import Parameters
+from graph.transport.persisted import ManifestError, PersistedDocuments, build_manifest, load_manifest
 from tests.execution.http_schema import Application, schema
 
 pytestmark = pytest.mark.anyio

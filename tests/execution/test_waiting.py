@@ -11,8 +11,8 @@ import strawberry
 from graphql import GraphQLError
 from strawberry import Info
 
-from graph.execution.documents import Documents
-from graph.execution.engine import Engine, Result
+from graph.execution.preparing.documents import Documents
+from graph.execution.running.engine import Engine, Result
 from tests.execution.cancelled import until_cancelled
 from tests.execution.everything import Loader
 

@@ -13,8 +13,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from graph.execution.budget import MemoryBudget
 from graph.execution.errors import RequestError
+from graph.transport.budget import MemoryBudget
 from tests.execution.http_schema import Application
 from tests.execution.serving import served, until
 from tests.execution.socket_client import PROTOCOL, Client
@@ -521,7 +521,7 @@ async def test_shutdown_closes_the_sockets() -> None:
 async def test_the_end_of_the_server_is_told_to_clients() -> None:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(AsyncExitStack())
-        options = {"ws": "graph.sockets:WebSocketProtocol"}
+        options = {"ws": "graph.server.sockets:WebSocketProtocol"}
         address = await server.enter_async_context(served(Application().endpoint, **options))
         connection = await stack.enter_async_context(connect(f"ws://{address}/graphql", subprotocols=[PROTOCOL]))
         client = Client(connection)

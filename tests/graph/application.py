@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 
-from graph.app import create_app
+from graph.server.app import create_app
 from persistence.settings import Settings
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from starlette.types import Scope
 
-from graph.context import Context, Services
 from graph.execution.errors import RequestError
+from graph.request.context import Context, Services
 from persistence.viewer import Viewer
 from tests.conftest import Account, Api
 

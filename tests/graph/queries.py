@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from sqlalchemy import event
 
-from graph.app import Application, TaskstoreHost, create_app
+from graph.server.app import Application, TaskstoreHost, create_app
 from persistence.settings import Settings
 
 

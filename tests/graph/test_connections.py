@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from graph import filters as filter_limits
-from persistence.ids import new_id
+from graph.lists import filters as filter_limits
 from persistence.models import Task
+from persistence.models.ids import new_id
 from tests.conftest import Account, Api
 from tests.graph.operations import done, new_task, refused
 
@@ -252,8 +252,8 @@ async def test_a_forged_cursor_is_an_error_of_its_sender(
 @given(text=st.text(max_size=40) | st.binary(max_size=30).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
 async def test_garbage_is_no_cursor(text: str) -> None:
     from graph.execution.errors import RequestError
-    from graph.pagination import decode_cursor
-    from persistence.pages import Query
+    from graph.lists.connections import decode_cursor
+    from persistence.lists.pages import Query
     from persistence.tasks import LISTING
 
     with pytest.raises(RequestError) as refusal:

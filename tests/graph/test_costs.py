@@ -6,8 +6,8 @@ import pytest
 from graphql import GraphQLInterfaceType, GraphQLObjectType, get_named_type, is_composite_type, is_list_type
 from graphql import get_nullable_type as nullable
 
-from graph.execution.cost import Costs
-from graph.execution.documents import Documents
+from graph.execution.preparing.cost import Costs
+from graph.execution.preparing.documents import Documents
 from persistence.settings import Settings
 from tests.conftest import Account
 from tests.graph.operations import DOCUMENTS

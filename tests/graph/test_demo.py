@@ -12,8 +12,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from graph.app import create_app
-from graph.pages import DemoAccount
+from graph.server.app import create_app
+from graph.server.pages import DemoAccount
 from persistence.settings import Settings
 from tests.execution.serving import served
 
@@ -152,7 +152,7 @@ async def status(settings: Settings, headers: list[tuple[bytes, bytes]], **chang
 async def test_a_websocket_through_a_proxy_is_refused_in_its_handshake(settings: Settings) -> None:
     app = create_app(replace(settings, demo=True), [ACCOUNT])
     protocols = [Subprotocol("graphql-transport-ws")]
-    async with served(app, ws="graph.sockets:WebSocketProtocol") as address:
+    async with served(app, ws="graph.server.sockets:WebSocketProtocol") as address:
         with pytest.raises(InvalidStatus) as caught:
             await connect(
                 f"ws://{address}/graphql", subprotocols=protocols, additional_headers={"X-Forwarded-For": "::1"}

@@ -14,11 +14,11 @@ import httpx
 import pytest
 import uvicorn
 
-from graph.app import create_app
-from graph.pages import DemoAccount
-from graph.sockets import WebSocketProtocol
+from graph.server.app import create_app
+from graph.server.pages import DemoAccount
+from graph.server.sockets import WebSocketProtocol
 from persistence import migrations
-from persistence.engine import create_engine
+from persistence.connections.engine import create_engine
 from persistence.seed import PASSWORD, TOKENS_KEPT, seed
 from persistence.settings import Settings
 from tests.graph.browser import CHROMIUM, Page, chromium, tab

@@ -20,11 +20,11 @@ from graphql import (
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from graph.context import Context
-from graph.execution.engine import Result
-from persistence.changes import OWNER
+from graph.execution.running.engine import Result
+from graph.request.context import Context
 from persistence.models import Role, Scope
 from persistence.viewer import Viewer
+from persistence.writes.changes import OWNER
 from tests.conftest import Account, Api
 from tests.graph.operations import entered, new_task
 from tests.graph.samples import SCHEMA, Place, fields_of, filled, operation, places, questions, variables_of, with_value

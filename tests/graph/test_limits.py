@@ -271,7 +271,7 @@ async def socket(settings: Settings, account: Account) -> AsyncIterator[tuple[Wa
     """A served application, its address, and a client that has begun."""
     async with (
         watched(settings) as server,
-        served(server.app, ws="graph.sockets:WebSocketProtocol") as address,
+        served(server.app, ws="graph.server.sockets:WebSocketProtocol") as address,
         connected(address, account) as client,
     ):
         await server.statements()  # of finding out who it is
@@ -376,7 +376,7 @@ async def test_one_operation_more_than_a_socket_may_have_open_is_refused(setting
 
 async def test_sockets_behind_a_trusted_proxy_are_counted_by_who_asked_it(settings: Settings) -> None:
     proxied = replace(settings, trusted_proxies="127.0.0.1", max_sockets_per_address=1)
-    async with watched(proxied) as server, served(server.app, ws="graph.sockets:WebSocketProtocol") as address:
+    async with watched(proxied) as server, served(server.app, ws="graph.server.sockets:WebSocketProtocol") as address:
 
         def opened(forwarded: str) -> connect:
             headers = {"X-Forwarded-For": forwarded}

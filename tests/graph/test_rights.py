@@ -11,11 +11,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.execution.errors import RequestError
-from persistence import rights, tokens
-from persistence.failures import UnknownOutcome
+from persistence import tokens
+from persistence.connections.failures import UnknownOutcome
 from persistence.models import Role, Scope
 from persistence.passwords import Passwords
 from persistence.session import Session
+from persistence.writes import rights
 from tests.conftest import PASSWORD, Account, Api
 from tests.graph.operations import bearer, done, holder, new_task, problems, write
 from tests.graph.workers import Worker, workers

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from graph.context import Services
+from graph.request.context import Services
 from persistence import migrations, tokens, users
-from persistence.engine import create_engine
+from persistence.connections.engine import create_engine
 from persistence.models import Role, Scope, TokenKind
 from persistence.session import Session
 from persistence.settings import Settings

@@ -14,7 +14,7 @@ from graphql import (
     validate,
 )
 
-from graph.snapshot import PATH, current
+from graph.commands.snapshot import PATH, current
 from persistence.models import Task, Token, User
 from tests.conftest import Account, Api
 from tests.graph.operations import DOCUMENTS

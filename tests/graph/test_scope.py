@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from graph.context import Context
-from graph.loaders import Loader, Loaders
-from persistence import pool, readers
-from persistence.engine import create_engine
-from persistence.readers import readers_of
+from graph.request.context import Context
+from graph.request.loaders import Loader, Loaders
+from persistence.connections import pool, readers
+from persistence.connections.engine import create_engine
+from persistence.connections.readers import readers_of
 from tests.conftest import Account, Api
 from tests.execution.serving import until
 from tests.graph.operations import entered, new_task

@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence.ids import new_id
+from persistence.connections.readers import Reader
 from persistence.models import Task, User
-from persistence.readers import Reader
+from persistence.models.ids import new_id
 from tests.conftest import QUICK_HASH, Account, Api
 from tests.graph.operations import new_task
 from tests.graph.samples import fields_of, filled, operation, variables_of

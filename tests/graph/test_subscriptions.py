@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 from websockets.asyncio.client import connect
 
-from graph.app import Application, TaskstoreHost, create_app
-from graph.context import Services
+from graph.request.context import Services
+from graph.server.app import Application, TaskstoreHost, create_app
 from persistence.models import Scope
 from persistence.settings import Settings
 from tests.conftest import Account
@@ -31,7 +31,7 @@ TIME = "subscription Time($every: Float! = 0.1) { serverTime(every: $every) }"
 @asynccontextmanager
 async def serving(app: Starlette) -> AsyncIterator[str]:
     """The application as `./run` serves it."""
-    async with app.router.lifespan_context(app), served(app, ws="graph.sockets:WebSocketProtocol") as address:
+    async with app.router.lifespan_context(app), served(app, ws="graph.server.sockets:WebSocketProtocol") as address:
         yield address
 
 

@@ -135,7 +135,7 @@ async def test_a_retry_shows_no_secret_of_a_token_that_has_expired(
 ) -> None:
     given = {"name": "x", "scopes": ["READ"], "expiresAt": later(1), "idempotencyKey": str(uuid.uuid4())}
     await done(api, "createToken", account, **given)
-    for module in ("persistence.tokens", "persistence.replays", "persistence.rights"):
+    for module in ("persistence.tokens", "persistence.writes.replays", "persistence.writes.rights"):
         monkeypatch.setattr(f"{module}.datetime", In25Hours)
     again = await write(api, "createToken", account, **given)
 
@@ -196,7 +196,7 @@ async def test_a_remembered_token_expires_in_time(
         )
     remembered = await holder(api, made["secret"])
     monotonic = time.monotonic
-    monkeypatch.setattr("graph.context.time", SimpleNamespace(monotonic=lambda: monotonic() + 25 * 3600))
+    monkeypatch.setattr("graph.request.context.time", SimpleNamespace(monotonic=lambda: monotonic() + 25 * 3600))
 
     assert first == remembered is not None
     assert await holder(api, made["secret"]) is None

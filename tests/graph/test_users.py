@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import migrations, tokens, users
-from persistence.engine import create_engine
+from persistence.connections.engine import create_engine
 from persistence.models import Role, Scope, TokenKind
 from persistence.session import Session
 from persistence.settings import Settings

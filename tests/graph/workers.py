@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from graph.context import Services
+from graph.request.context import Services
 from tests.conftest import Api
 from tests.graph.operations import DOCUMENTS, entered, http_scope
 

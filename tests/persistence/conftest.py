@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import migrations
-from persistence.engine import create_engine
+from persistence.connections.engine import create_engine
 from persistence.session import Session
 from persistence.settings import Settings
 from tests.persistence import servers

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import budgets
 from persistence.budgets import Held
-from persistence.engine import create_engine
+from persistence.connections.engine import create_engine
 from persistence.session import Session
 from persistence.settings import Settings
 from tests.persistence.conftest import Raw, Write, backends, terminate, url_of

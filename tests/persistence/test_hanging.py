@@ -14,16 +14,17 @@ import pytest
 from sqlalchemy import Integer, bindparam, func, literal_column, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence import creation, tasks
-from persistence.embedded import EmbeddedPostgres
-from persistence.engine import create_engine
-from persistence.failures import FAILURES
+from persistence import tasks
+from persistence.connections.engine import create_engine
+from persistence.connections.failures import FAILURES
+from persistence.connections.readers import readers_of
+from persistence.embedded.server import EmbeddedPostgres
 from persistence.models import Task, User
 from persistence.nodes import visible_by_id
-from persistence.readers import readers_of
-from persistence.reading import Statement
+from persistence.rows.reading import Statement
 from persistence.session import Session
 from persistence.settings import Settings
+from persistence.writes import creation
 from tests.conftest import Account
 from tests.persistence.conftest import Gate, Raw
 

@@ -13,15 +13,16 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from graph.app import forget_old
-from graph.context import Services
-from persistence import batches, idempotency, migrations, snapshots, tasks, throttle, tokens, users
-from persistence.engine import create_engine
-from persistence.idempotency import Key
+from graph.request.context import Services
+from graph.server.app import forget_old
+from persistence import migrations, tasks, throttle, tokens, users
+from persistence.connections.engine import create_engine
 from persistence.models import Role, Scope, TokenKind
 from persistence.session import Session
 from persistence.settings import Settings
 from persistence.viewer import Viewer
+from persistence.writes import batches, idempotency, snapshots
+from persistence.writes.idempotency import Key
 from tests.conftest import QUICK_HASH
 from tests.persistence.conftest import Raw, Write
 

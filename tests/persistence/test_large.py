@@ -14,14 +14,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks import large
 from benchmarks.data import named_id
-from persistence import migrations, pages, tasks
-from persistence.engine import create_engine
-from persistence.lists import Order, Query, Window
-from persistence.plans import FEW, RANKED, is_one_walk
-from persistence.reading import Statement
+from persistence import migrations, tasks
+from persistence.connections.engine import create_engine
+from persistence.lists import pages
+from persistence.lists.listing import Order, Query, Window
+from persistence.lists.plans import FEW, RANKED, is_one_walk
+from persistence.lists.statements import rows_read
+from persistence.rows.reading import Statement
 from persistence.session import Session
 from persistence.settings import Settings
-from persistence.statements import rows_read
 
 pytestmark = pytest.mark.anyio
 

@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy import Column, Integer, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence import migrations, online, pages, tasks, users
-from persistence.engine import DatabaseUnreachable, create_engine
+from persistence import migrations, online, tasks, users
+from persistence.connections.engine import DatabaseUnreachable, create_engine
+from persistence.lists import pages
+from persistence.lists.pages import Query, Window
 from persistence.migrations import MigrationError
 from persistence.models import Base, Role, Scope
-from persistence.pages import Query, Window
 from persistence.session import Session
 from persistence.settings import Settings
 from persistence.viewer import Viewer

@@ -14,11 +14,11 @@ from sqlalchemy import CheckConstraint, DateTime, Enum, ForeignKeyConstraint, St
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import tasks, tokens, users
-from persistence.errors import Invalid
-from persistence.ids import new_id, parse_id
 from persistence.models import Base, Role, Scope, Task, TaskPriority, TaskStatus, Token, User
+from persistence.models.ids import new_id, parse_id
+from persistence.rules.errors import Invalid
+from persistence.rules.validation import Checked, fold, storable
 from persistence.session import Session
-from persistence.validation import Checked, fold, storable
 from tests.conftest import Account
 from tests.persistence.conftest import Raw, Write
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from persistence import nodes, reading, tasks
-from persistence.errors import Conflict
+from persistence import nodes, tasks
 from persistence.models import Task, Token, User
+from persistence.rows import reading
+from persistence.rules.errors import Conflict
 from persistence.session import Session
 from tests.conftest import Account
 from tests.persistence.conftest import Write

@@ -13,8 +13,8 @@ from alembic.operations import Operations
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from persistence import migrations, online
-from persistence.engine import DatabaseUnreachable, create_engine
-from persistence.failures import sqlstate
+from persistence.connections.engine import DatabaseUnreachable, create_engine
+from persistence.connections.failures import sqlstate
 from persistence.settings import Settings
 
 pytestmark = pytest.mark.anyio

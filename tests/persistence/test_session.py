@@ -18,12 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.types import DateTime, Integer, Uuid
 
 from persistence import tasks, users
-from persistence.engine import create_engine, ping
-from persistence.errors import Conflict, DomainError
-from persistence.failures import UnknownOutcome, is_unreachable, sqlstate
+from persistence.connections.engine import create_engine, ping
+from persistence.connections.failures import UnknownOutcome, is_unreachable, sqlstate
+from persistence.connections.readers import readers_of
 from persistence.models import Change, Task, TaskPriority, TaskStatus, User
-from persistence.readers import readers_of
-from persistence.reading import Statement, by_ids
+from persistence.rows.reading import Statement, by_ids
+from persistence.rules.errors import Conflict, DomainError
 from persistence.session import Session
 from persistence.settings import Settings
 from tests.conftest import QUICK_HASH, Account

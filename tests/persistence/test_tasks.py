@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from persistence import tasks
-from persistence.errors import Conflict, DomainError, Forbidden, NotFound
 from persistence.models import TaskStatus
+from persistence.rules.errors import Conflict, DomainError, Forbidden, NotFound
 from tests.conftest import Account
 from tests.persistence.conftest import Raw, Write
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from persistence import tokens
-from persistence.errors import Invalid, NotFound
 from persistence.models import Role, Scope, Token, TokenKind
+from persistence.rules.errors import Invalid, NotFound
 from persistence.session import Session
 from tests.conftest import Account
 from tests.persistence.conftest import Raw, Write

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import users
-from persistence.errors import Conflict, DomainError, NotFound
 from persistence.models import Role, Scope, User
+from persistence.rules.errors import Conflict, DomainError, NotFound
 from persistence.session import Session
 from persistence.viewer import Viewer
 from tests.conftest import QUICK_HASH, Account

@@ -21,12 +21,12 @@ from strawberry.types.base import StrawberryMaybe, StrawberryOptional, has_objec
 from strawberry.types.lazy_type import LazyType
 from strawberry.types.maybe import Some
 
-from graph.execution.compiler_values import IMMUTABLE
+from graph.execution.compiling.values import IMMUTABLE
 
 if TYPE_CHECKING:
-    from graph.execution.compiler_plans import Field
-    from graph.execution.compiler_resolvers import Direct
-    from graph.execution.executor import CompiledExecution
+    from graph.execution.compiling.plans import Field
+    from graph.execution.compiling.resolvers import Direct
+    from graph.execution.running.executor import CompiledExecution
 
 Build = Callable[[Mapping[str, Any]], Any]
 """Makes a part of the arguments from the values of the variables."""

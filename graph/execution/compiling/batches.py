@@ -30,9 +30,9 @@ from graphql import is_non_null_type
 from graphql.pyutils import Path
 
 if TYPE_CHECKING:
-    from graph.execution.compiler_plans import Field, Site
-    from graph.execution.executor import CompiledExecution
-    from graph.execution.executor_waiting import Entry
+    from graph.execution.compiling.plans import Field, Site
+    from graph.execution.running.executor import CompiledExecution
+    from graph.execution.running.waiting import Entry
 
 Place = tuple[Path, "Site | None"]
 """The path of a field of one object, and where a null goes that may not be there."""

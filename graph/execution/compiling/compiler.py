@@ -34,8 +34,8 @@ from graphql.execution.collect_fields import FieldDetailsList, collect_fields, c
 from graphql.execution.values import VariableValues
 from graphql.pyutils import Path
 
-from graph.execution.compiler_arguments import variables_of
-from graph.execution.compiler_plans import (
+from graph.execution.compiling.arguments import variables_of
+from graph.execution.compiling.plans import (
     PENDING,
     SEQUENCES,
     Complete,
@@ -47,11 +47,11 @@ from graph.execution.compiler_plans import (
     TooLarge,
     new,
 )
-from graph.execution.compiler_source import serialiser
-from graph.execution.compiler_values import IMMUTABLE, Surprise, all_accepted, classes_of, ordinary
+from graph.execution.compiling.source import serialiser
+from graph.execution.compiling.values import IMMUTABLE, Surprise, all_accepted, classes_of, ordinary
 
 if TYPE_CHECKING:
-    from graph.execution.executor import CompiledExecution
+    from graph.execution.running.executor import CompiledExecution
 
 
 # An operation that selects more fields than this, fragments expanded, is not compiled.

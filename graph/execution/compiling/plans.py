@@ -25,10 +25,10 @@ from graphql.pyutils import Path
 from graphql.type.introspection import TypeNameMetaFieldDef
 from strawberry.types.field import StrawberryField
 
-from graph.execution.compiler_batches import Items, Places, is_in_list, resolve_later
-from graph.execution.compiler_resolvers import Direct, direct
-from graph.execution.compiler_source import Hole, Source
-from graph.execution.compiler_values import (
+from graph.execution.compiling.batches import Items, Places, is_in_list, resolve_later
+from graph.execution.compiling.resolvers import Direct, direct
+from graph.execution.compiling.source import Hole, Source
+from graph.execution.compiling.values import (
     IMMUTABLE,
     ORDINARY,
     UNSEEN,
@@ -41,8 +41,8 @@ from graph.execution.compiler_values import (
 )
 
 if TYPE_CHECKING:
-    from graph.execution.compiler import Compiler
-    from graph.execution.executor import CompiledExecution
+    from graph.execution.compiling.compiler import Compiler
+    from graph.execution.running.executor import CompiledExecution
 
 # Classes of objects that one selection remembers; usually there is one, such as that of a SQL statement's rows.
 MAX_CLASSES_OF_PLAN = 8

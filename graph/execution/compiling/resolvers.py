@@ -15,12 +15,12 @@ from strawberry.types.arguments import StrawberryArgument, convert_arguments
 from strawberry.types.field import StrawberryField
 from strawberry.types.maybe import Some
 
-from graph.execution.compiler_arguments import inputs_of, is_plain_input, template
-from graph.execution.compiler_values import IMMUTABLE, UNSEEN
+from graph.execution.compiling.arguments import inputs_of, is_plain_input, template
+from graph.execution.compiling.values import IMMUTABLE, UNSEEN
 
 if TYPE_CHECKING:
-    from graph.execution.compiler_plans import Field
-    from graph.execution.executor import CompiledExecution
+    from graph.execution.compiling.plans import Field
+    from graph.execution.running.executor import CompiledExecution
 
 SEEN = object()
 

@@ -31,7 +31,7 @@ from graphql import (
     is_object_type,
 )
 
-from graph.execution.compiler_values import (
+from graph.execution.compiling.values import (
     ORDINARY,
     Surprise,
     is_accepted,
@@ -45,8 +45,8 @@ from graph.execution.compiler_values import (
 )
 
 if TYPE_CHECKING:
-    from graph.execution.compiler import Compiler
-    from graph.execution.compiler_plans import Field, ObjectPlan
+    from graph.execution.compiling.compiler import Compiler
+    from graph.execution.compiling.plans import Field, ObjectPlan
 
 LARGEST_FLOAT = 1.7976931348623157e308
 INT = "-2147483648 <= {v} <= 2147483647"  # GraphQL, section 3.5.1

@@ -34,8 +34,8 @@ from graphql import (
     type_from_ast,
 )
 
-from graph.execution.documents import Operation
 from graph.execution.errors import RequestError, limit_exceeded
+from graph.execution.preparing.documents import Operation
 
 ITEMS = "graph.execution.items"
 """In `extensions` of a graphql-core argument or input field, or in `metadata` of Strawberry's."""

@@ -35,9 +35,9 @@ from graphql import (
     is_list_type,
 )
 
-from graph.execution.documents import Operation
 from graph.execution.errors import RequestError
-from graph.execution.introspection import WEIGHT, is_meta, objects
+from graph.execution.preparing.documents import Operation
+from graph.execution.preparing.introspection import WEIGHT, is_meta, objects
 
 COST_LIMIT_EXCEEDED = "COST_LIMIT_EXCEEDED"
 PAGE_ARGUMENTS = ("first", "last")

@@ -26,7 +26,7 @@ from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRul
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from graph.execution.errors import OPERATION_RESOLUTION_FAILURE, VALIDATION_FAILED, RequestError, coded, syntax_error
-from graph.execution.parsing import DocumentParser
+from graph.execution.preparing.parsing import DocumentParser
 
 RULES: tuple[type[ASTValidationRule], ...] = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 

@@ -28,7 +28,7 @@ from graphql import (
 )
 from graphql.type.introspection import SchemaMetaFieldDef, TypeMetaFieldDef
 
-from graph.execution.documents import Operation
+from graph.execution.preparing.documents import Operation
 
 META_FIELDS = {"__schema", "__type", "__typename"}
 

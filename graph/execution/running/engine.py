@@ -15,9 +15,7 @@ from graphql.execution.executor import Executor, default_field_resolver, default
 from graphql.execution.values import VariableValues
 from strawberry.execution import optimized_is_awaitable
 
-from graph.execution.compiler_plans import Facts
-from graph.execution.documents import Documents, Operation
-from graph.execution.encoding import encode
+from graph.execution.compiling.plans import Facts
 from graph.execution.errors import (
     Classify,
     Report,
@@ -25,9 +23,11 @@ from graph.execution.errors import (
     presentable,
     without_frames,
 )
-from graph.execution.executor import CompiledExecutor, PlainExecutor
-from graph.execution.introspection import Answers, mend_is_one_of
-from graph.execution.variables import coerced
+from graph.execution.preparing.documents import Documents, Operation
+from graph.execution.preparing.introspection import Answers, mend_is_one_of
+from graph.execution.preparing.variables import coerced
+from graph.execution.running.encoding import encode
+from graph.execution.running.executor import CompiledExecutor, PlainExecutor
 
 
 @dataclass(slots=True)

@@ -37,12 +37,12 @@ from graphql.pyutils.is_awaitable import is_awaitable as default_is_awaitable
 from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from graph.execution.compiler import Compiler
-from graph.execution.compiler_batches import Later
-from graph.execution.compiler_plans import PENDING, Facts, Field, ObjectPlan, Position, Site, TooLarge, new
-from graph.execution.compiler_values import ORDINARY
-from graph.execution.documents import MAX_PLANS
-from graph.execution.executor_waiting import Entry, Waiting, is_under
+from graph.execution.compiling.batches import Later
+from graph.execution.compiling.compiler import Compiler
+from graph.execution.compiling.plans import PENDING, Facts, Field, ObjectPlan, Position, Site, TooLarge, new
+from graph.execution.compiling.values import ORDINARY
+from graph.execution.preparing.documents import MAX_PLANS
+from graph.execution.running.waiting import Entry, Waiting, is_under
 
 logger = logging.getLogger(__name__)
 

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 from graphql import GraphQLError, is_non_null_type
 from graphql.pyutils import Path
 
-from graph.execution.compiler_batches import Batch, Later
-from graph.execution.compiler_plans import PENDING
+from graph.execution.compiling.batches import Batch, Later
+from graph.execution.compiling.plans import PENDING
 
 if TYPE_CHECKING:
-    from graph.execution.compiler_plans import Position, Site
-    from graph.execution.executor import CompiledExecution
+    from graph.execution.compiling.plans import Position, Site
+    from graph.execution.running.executor import CompiledExecution
 
 PATIENCE = 0.01  # seconds
 

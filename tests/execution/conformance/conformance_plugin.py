@@ -17,8 +17,8 @@ import pytest
 from graphql.execution.executor_throwing_on_incremental import ExecutorThrowingOnIncremental
 from graphql.execution.incremental import IncrementalExecutor
 
-from graph.execution.compiler_plans import Facts
-from graph.execution.executor import CompiledExecution
+from graph.execution.compiling.plans import Facts
+from graph.execution.running.executor import CompiledExecution
 
 MODE = os.environ.get("CONFORMANCE", "pure")
 counts = {"compiled": 0, "left to graphql-core": 0}

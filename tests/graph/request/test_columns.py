@@ -7,9 +7,9 @@ import pytest
 import strawberry
 from strawberry import Info
 
-from graph import pagination
-from graph.loaders import Loaders
-from graph.rows import MEMO_SIZE, columns_of, once_per_field, place_of
+from graph.lists import connections as pagination
+from graph.request.columns import MEMO_SIZE, columns_of, once_per_field, place_of
+from graph.request.loaders import Loaders
 from graph.tasks import Task
 from tests.conftest import Account, Api
 from tests.graph.operations import new_task

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from graph.app import forget_old
-from graph.budgets import SharedBudget
-from graph.context import Services
+from graph.request.context import Services
+from graph.server.app import forget_old
+from graph.server.budgets import SharedBudget
 from persistence import budgets
 from persistence.session import Session
 from persistence.settings import Settings

@@ -10,9 +10,9 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 from websockets.asyncio.client import connect
 
-from graph import door
-from graph.addresses import Proxies
-from graph.door import DOOR, Allowance, Door, allowed_connections
+from graph.server import door
+from graph.server.door import DOOR, Allowance, Door, allowed_connections
+from graph.transport.addresses import Proxies
 from tests.execution.serving import served, until
 
 pytestmark = pytest.mark.anyio
@@ -113,7 +113,7 @@ class Wire:
 @asynccontextmanager
 async def serving(bounds: Allowance = PATIENT, proxies: str = "") -> AsyncIterator[Server]:
     app = Echo(Door(bounds, Proxies.of(proxies)))
-    protocols = {"http": "graph.sockets:HttpProtocol", "ws": "graph.sockets:WebSocketProtocol"}
+    protocols = {"http": "graph.server.sockets:HttpProtocol", "ws": "graph.server.sockets:WebSocketProtocol"}
     async with served(app, lifespan="on", **protocols) as address:
         host, _, port = address.rpartition(":")
         server = Server(app, host, int(port))
@@ -324,7 +324,7 @@ async def test_what_follows_another_upgrade_is_never_a_request() -> None:
 async def test_who_leaves_a_request_unfinished_is_sent_away(
     monkeypatch: pytest.MonkeyPatch, sent: bytes, drip: bytes, answer: bytes
 ) -> None:
-    monkeypatch.setattr("graph.sockets.KEEP_ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr("graph.server.sockets.KEEP_ALIVE_SECONDS", 0.1)
     async with serving(HURRIED) as server:
         wire = await server.open(sent)
 
@@ -354,8 +354,8 @@ async def test_who_is_at_work_is_not_sent_away() -> None:
 
 
 async def test_who_does_not_take_the_answer_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graph.sockets.KEEP_ALIVE_SECONDS", 0.1)
-    monkeypatch.setattr("graph.sockets.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("graph.server.sockets.KEEP_ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr("graph.server.sockets.CLOSE_SECONDS", 0.1)
     async with serving(HURRIED) as server:
         wire = await server.open()
         wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -366,7 +366,7 @@ async def test_who_does_not_take_the_answer_is_sent_away(monkeypatch: pytest.Mon
 
 
 async def test_who_takes_the_answer_slowly_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graph.sockets.KEEP_ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr("graph.server.sockets.KEEP_ALIVE_SECONDS", 0.1)
     async with serving(HURRIED) as server:
         wire = await server.open(GET % b"large")
         read = 0

@@ -11,9 +11,10 @@ import httpx
 import pytest
 from sqlalchemy import make_url
 
-from graph.health import Health
-from persistence import migrations, troubles
-from persistence.engine import create_engine
+from graph.server.health import Health
+from persistence import migrations
+from persistence.connections import troubles
+from persistence.connections.engine import create_engine
 from persistence.settings import Settings
 from tests.conftest import on_server
 from tests.graph.application import application

@@ -13,7 +13,7 @@ import pytest
 import structlog
 import uvicorn
 
-from graph import logs
+from graph.server import logs
 from persistence import tasks
 from persistence.settings import Settings
 from tests.conftest import PASSWORD, Account

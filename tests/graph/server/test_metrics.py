@@ -106,8 +106,8 @@ async def test_a_scraper_gets_the_format_that_it_accepts(client: httpx.AsyncClie
 WORKER = """
 import asyncio, sys
 from types import SimpleNamespace
-from graph.execution.host import OperationRecord
-from graph.metrics import Metrics
+from graph.transport.host import OperationRecord
+from graph.server.metrics import Metrics
 
 pool = SimpleNamespace(size=lambda: 5, checkedout=lambda: 2, checkedin=lambda: 1, _max_overflow=10, readers=None)
 metrics = Metrics(SimpleNamespace(pool=pool))

@@ -11,13 +11,13 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from graph import pages
-from graph.app import create_app
-from graph.pages import DemoAccount
 from graph.schema import schema
+from graph.server import pages
+from graph.server.app import create_app
+from graph.server.pages import DemoAccount
 from persistence.settings import Settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 pytestmark = pytest.mark.anyio
 

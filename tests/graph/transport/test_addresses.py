@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from graph.addresses import Proxies, client_of, is_loopback
+from graph.transport.addresses import Proxies, client_of, is_loopback
 from persistence.settings import SettingsError, load
 
 PROXIES = Proxies.of("10.0.0.1, 192.168.0.0/16,2001:db8:1::/48")

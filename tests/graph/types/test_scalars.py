@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graph.scalars import parse_datetime, serialize_datetime
+from graph.types.scalars import parse_datetime, serialize_datetime
 from tests.conftest import Account, Api
 from tests.graph.operations import new_task, refused
 

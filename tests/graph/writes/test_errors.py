@@ -14,10 +14,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from graph.context import Services
-from graph.errors import USER_ERRORS, classify, user_errors
-from persistence.engine import DatabaseUnreachable, create_engine
-from persistence.errors import (
+from graph.request.context import Services
+from graph.writes.errors import USER_ERRORS, classify, user_errors
+from persistence.connections.engine import DatabaseUnreachable, create_engine
+from persistence.connections.failures import UnknownOutcome
+from persistence.models import Role
+from persistence.rules.errors import (
     Conflict,
     DomainError,
     Forbidden,
@@ -27,8 +29,6 @@ from persistence.errors import (
     NotFound,
     Problem,
 )
-from persistence.failures import UnknownOutcome
-from persistence.models import Role
 from tests.conftest import Account, Api
 from tests.graph.operations import DOCUMENTS, new_task
 from tests.graph.samples import Place, filled, operation, places, with_value

@@ -7,10 +7,10 @@ import pytest
 from graphql import GraphQLInputObjectType, is_list_type
 from graphql import get_nullable_type as nullable
 
-from graph.execution.bounds import Bounds
-from persistence.errors import Invalid
+from graph.execution.preparing.bounds import Bounds
+from persistence.rules.errors import Invalid
+from persistence.rules.validation import MAX_PROBLEMS, Checked
 from persistence.settings import Settings
-from persistence.validation import MAX_PROBLEMS, Checked
 from tests.conftest import Account
 from tests.graph.queries import watched
 from tests.graph.samples import SCHEMA

@@ -4,7 +4,7 @@ import ssl
 
 import pytest
 
-from persistence.address import parse, set_by_options
+from persistence.connections.address import parse, set_by_options
 from persistence.settings import SettingsError
 
 NEON = "postgresql://ada:pa%2Fss%40w@ep-cool-1-pooler.eu.aws.neon.tech/neondb?sslmode=require"

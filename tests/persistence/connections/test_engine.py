@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence import engine as engines
-from persistence.engine import DatabaseUnreachable, create_engine, ping, wait_until_reachable
-from persistence.failures import is_unreachable
+from persistence.connections import engine as engines
+from persistence.connections.engine import DatabaseUnreachable, create_engine, ping, wait_until_reachable
+from persistence.connections.failures import is_unreachable
 from persistence.settings import Settings
 from tests.persistence import servers
 from tests.persistence.conftest import backends, terminate

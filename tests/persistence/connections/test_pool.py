@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 from sqlalchemy.util.queue import Empty, Full
 
-from persistence import pool
-from persistence.engine import create_engine
-from persistence.failures import FAILURES, is_unreachable
-from persistence.pool import FairPool, FairQueue, goes_on
-from persistence.readers import readers_of
+from persistence.connections import pool
+from persistence.connections.engine import create_engine
+from persistence.connections.failures import FAILURES, is_unreachable
+from persistence.connections.pool import FairPool, FairQueue, goes_on
+from persistence.connections.readers import readers_of
 from persistence.settings import Settings
 
 pytestmark = pytest.mark.anyio

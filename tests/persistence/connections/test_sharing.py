@@ -12,11 +12,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import nodes, tasks
-from persistence.engine import create_engine
+from persistence.connections.engine import create_engine
+from persistence.connections.sharing import AT_MOST, AT_ONCE, ENOUGH, LOOK_AFTER, PATIENCE, Shared
 from persistence.models import Task
 from persistence.session import Session
 from persistence.settings import Settings
-from persistence.sharing import AT_MOST, AT_ONCE, ENOUGH, LOOK_AFTER, PATIENCE, Shared
 from tests.conftest import Account
 from tests.persistence.conftest import Write
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from persistence.engine import DatabaseUnreachable, create_engine, ping
+from persistence.connections.engine import DatabaseUnreachable, create_engine, ping
 from persistence.settings import Settings, SettingsError
 from tests.persistence import servers
 

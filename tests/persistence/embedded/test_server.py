@@ -19,10 +19,11 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
-from persistence import embedded, migrations
-from persistence.embedded import AlreadyRunning, EmbeddedError, EmbeddedPostgres
-from persistence.engine import create_engine
-from persistence.postgres import PRIVATE_IDS, Account, SocketDir, account_for, find_installation
+from persistence import migrations
+from persistence.connections.engine import create_engine
+from persistence.embedded import server as embedded
+from persistence.embedded.postgres import PRIVATE_IDS, Account, SocketDir, account_for, find_installation
+from persistence.embedded.server import AlreadyRunning, EmbeddedError, EmbeddedPostgres
 from persistence.settings import ROOT, Settings
 
 # The tests kill processes, not machines: what the kernel has taken is safe.
@@ -34,7 +35,7 @@ LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientErr
 OWNER = """
 import sys, time
 from pathlib import Path
-from persistence.embedded import EmbeddedPostgres
+from persistence.embedded.server import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]), options={"fsync": "off"}, guard=sys.argv[2] == "guard")
 server.start()
 print(server.postmaster_pid, flush=True)
@@ -395,7 +396,7 @@ def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def test_as_root_programs_out_of_reach_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On behalf of another user, which only root can be asked for; the copy itself needs no rights here."""
-    from persistence import postgres
+    from persistence.embedded import postgres
 
     monkeypatch.setattr(postgres, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(postgres, "is_searchable", lambda directory, account: False)

@@ -14,11 +14,12 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import InstrumentedAttribute
 
-from persistence import filters, pages, tasks, users
-from persistence.filters import Shape
+from persistence import tasks, users
+from persistence.lists import filters, pages
+from persistence.lists.filters import Shape
+from persistence.lists.pages import Query, Window
 from persistence.models import Role, Task, TaskPriority, TaskStatus, User
-from persistence.pages import Query, Window
-from persistence.reading import Statement
+from persistence.rows.reading import Statement
 from persistence.session import Session
 from tests.conftest import QUICK_HASH
 from tests.persistence.conftest import Write

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence import pages, statements, tasks, tokens, users
-from persistence.conditions import LEXEME, PREFIXED
-from persistence.filters import Shape
+from persistence import tasks, tokens, users
+from persistence.lists import pages, statements
+from persistence.lists.conditions import LEXEME, PREFIXED
+from persistence.lists.filters import Shape
+from persistence.lists.pages import Order, Page, Query, Window
+from persistence.lists.statements import LARGE, SIZES, rows_read
 from persistence.models import Task, TaskPriority, TaskStatus
-from persistence.pages import Order, Page, Query, Window
 from persistence.session import Session
-from persistence.statements import LARGE, SIZES, rows_read
 from tests.conftest import QUICK_HASH, Account
 from tests.persistence.conftest import Write
 

@@ -12,10 +12,11 @@ from sqlalchemy import CheckConstraint, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence import constraints, tasks, users
-from persistence.errors import Conflict, DomainError, Invalid, NotFound
-from persistence.ids import new_id
+from persistence import tasks, users
 from persistence.models import Base, Task, Token, User
+from persistence.models.ids import new_id
+from persistence.rules import constraints
+from persistence.rules.errors import Conflict, DomainError, Invalid, NotFound
 from persistence.session import Session
 from tests.conftest import QUICK_HASH, Account
 from tests.persistence.conftest import Raw, Write, broken_constraint

@@ -10,13 +10,14 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence import idempotency, tasks, throttle, tokens, users
-from persistence.engine import create_engine
-from persistence.errors import DomainError
-from persistence.ids import new_id
+from persistence import tasks, throttle, tokens, users
+from persistence.connections.engine import create_engine
 from persistence.models import Action, Change, Role, Scope, Task, TaskPriority, TaskStatus, TokenKind
+from persistence.models.ids import new_id
+from persistence.rules.errors import DomainError
 from persistence.session import Session
 from persistence.settings import Settings
+from persistence.writes import idempotency
 from tests.conftest import QUICK_HASH, Account
 from tests.persistence.conftest import Raw, Write, until_blocked
 

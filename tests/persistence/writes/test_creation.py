@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence import creation, idempotency, snapshots, tasks, users
-from persistence.engine import create_engine
-from persistence.failures import UnknownOutcome, is_unreachable
+from persistence import tasks, users
+from persistence.connections.engine import create_engine
+from persistence.connections.failures import UnknownOutcome, is_unreachable
 from persistence.models import Change, IdempotencyKey, Role, Task, TaskStatus
-from persistence.reading import Statement
+from persistence.rows.reading import Statement
 from persistence.session import Session
 from persistence.settings import Settings
+from persistence.writes import creation, idempotency, snapshots
 from tests.conftest import Account
 from tests.persistence.conftest import Gate, Raw, terminate, url_of
 

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence import idempotency, snapshots, tasks, tokens, users
-from persistence.errors import DomainError, Invalid, KeyReused
-from persistence.idempotency import Key
+from persistence import tasks, tokens, users
 from persistence.models import Base, Scope, Task, TaskPriority, TaskStatus, Token, User
+from persistence.rules.errors import DomainError, Invalid, KeyReused
 from persistence.session import Session
+from persistence.writes import idempotency, snapshots
+from persistence.writes.idempotency import Key
 from tests.conftest import Account
 from tests.persistence.conftest import Raw, Write, until_blocked
 

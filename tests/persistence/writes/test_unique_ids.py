@@ -11,15 +11,15 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from persistence import migrations, nodes, tasks, tokens, users
-from persistence.changes import OWNER
-from persistence.engine import create_engine
-from persistence.errors import Conflict
+from persistence.connections.engine import create_engine
 from persistence.migrations import MigrationError
 from persistence.models import Base, Entity, Scope, Task, TokenKind
 from persistence.models.base import Identified, entities
+from persistence.rules.errors import Conflict
 from persistence.session import Session
 from persistence.settings import Settings
-from persistence.unique_ids import EVENTS
+from persistence.writes.changes import OWNER
+from persistence.writes.unique_ids import EVENTS
 from tests.conftest import QUICK_HASH, Account
 from tests.persistence.conftest import Raw, Write, broken_constraint
 from tests.persistence.test_migrations import execute
