@@ -8,7 +8,7 @@ from typing import Annotated
 import strawberry
 
 from graph.request.context import Info
-from graph.writes.errors import bad_input
+from graph.request.refusals import bad_input
 
 SHORTEST, LONGEST = 0.1, 3600.0
 

@@ -10,8 +10,8 @@ from graph.execution.preparing.bounds import at_most
 from graph.execution.preparing.lookahead import selected
 from graph.request.columns import columns_of, once_per_field
 from graph.request.context import Info
+from graph.request.refusals import bad_input
 from graph.types.node import Node
-from graph.writes.errors import bad_input
 from persistence import nodes
 from persistence.models.ids import parse_id
 from persistence.writes.changes import OWNER

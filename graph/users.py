@@ -38,11 +38,11 @@ from graph.lists.filters import (
 )
 from graph.request.columns import selected_columns
 from graph.request.context import Info
+from graph.request.refusals import unauthenticated
 from graph.tasks import WHICH, Task, TaskFilter, TaskOrder
 from graph.tokens import Token, TokenOrder
 from graph.types.enums import described
 from graph.types.node import Node, batched
-from graph.writes.errors import unauthenticated
 from graph.writes.mutations import (
     CLIENT_ID,
     IDEMPOTENCY_KEY,

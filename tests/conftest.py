@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from graph.execution.preparing.documents import Documents
 from graph.execution.running.engine import Engine, Result
 from graph.request.context import Context, Services
+from graph.request.refusals import classify
 from graph.schema import schema
-from graph.writes.errors import classify
 from persistence import migrations, tokens, users
 from persistence.connections.engine import create_engine
 from persistence.embedded.server import EmbeddedPostgres

@@ -22,8 +22,8 @@ from graph.lists import filters
 from graph.request.columns import columns_at, once_per_field, place_of
 from graph.request.context import Context, Info
 from graph.request.loaders import Loader
+from graph.request.refusals import bad_input
 from graph.types.enums import described
-from graph.writes.errors import bad_input
 from persistence.lists import pages
 from persistence.lists.filters import EMPTY
 from persistence.lists.pages import Listing, Order, Page, Query, Window

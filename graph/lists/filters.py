@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 import strawberry
 
 from graph.execution.preparing.bounds import at_most
+from graph.request.refusals import bad_input
 from graph.types.naming import camel
-from graph.writes.errors import bad_input
 from persistence.lists.filters import Shape
 from persistence.models.ids import parse_id
 from persistence.rules.validation import fold, storable

@@ -16,8 +16,8 @@ from starlette.types import Scope
 
 from graph.execution.preparing.documents import Operation
 from graph.request.loaders import Loaders
+from graph.request.refusals import forbidden, unauthenticated
 from graph.transport.addresses import Proxies
-from graph.writes.errors import forbidden, unauthenticated
 from persistence import throttle, tokens
 from persistence.models import Base
 from persistence.passwords import Passwords

@@ -22,6 +22,7 @@ from graph.execution.preparing.documents import Documents
 from graph.execution.preparing.limits import Limits, limit_rule, token_check
 from graph.execution.running.engine import Engine
 from graph.request.context import Context, Services, client_address
+from graph.request.refusals import classify
 from graph.schema import schema
 from graph.sdl import sdl_routes
 from graph.server import logs
@@ -36,7 +37,6 @@ from graph.transport.budget import Budget, MemoryBudget
 from graph.transport.host import OperationRecord
 from graph.transport.http import GraphQLEndpoint, HttpOptions
 from graph.transport.persisted import PersistedDocuments, load_manifest
-from graph.writes.errors import classify
 from persistence import budgets, throttle, tokens
 from persistence import settings as configuration
 from persistence.connections.address import parse

@@ -1,20 +1,15 @@
 """Errors as the API shows them.
 
-What the sender of a mutation can mend is a `UserError` in its payload. What nobody can mend by another input
-(not signed in, a limit, an outage) is a top-level error with `extensions.code`.
+What the sender of a mutation can mend is a `UserError` in its payload; what no other input mends is a refusal
+(`graph.request.refusals`).
 """
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
-from asyncpg import DataError, QueryCanceledError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from graph.execution.errors import RequestError
 from graph.types.naming import camel
 from graph.types.node import Node
-from persistence.connections.engine import DatabaseUnreachable
-from persistence.connections.failures import Contended, UnknownOutcome, is_out_of_order, is_unreachable, sqlstate
 from persistence.rules.errors import (
     Conflict,
     DomainError,
@@ -27,10 +22,9 @@ from persistence.rules.errors import (
 )
 
 if TYPE_CHECKING:
-    from graph.tasks import Task
-
-TaskReference = Annotated["Task", strawberry.lazy("graph.tasks")]
-"""Resolved late: tasks have errors too."""
+    TaskReference = Any
+else:
+    TaskReference = Annotated["Task", strawberry.lazy("graph.tasks")]  # noqa: F821  # found when all nouns are there
 
 
 @strawberry.interface(
@@ -115,55 +109,3 @@ def user_errors(error: DomainError) -> list[UserError]:
 def user_error(kind: type[UserError], problem: DomainError | Problem, **more: Any) -> UserError:
     path = [camel(part) if isinstance(part, str) else str(part) for part in problem.path]
     return kind(code=problem.code, message=problem.message, path=path, **more)
-
-
-def unauthenticated(message: str = "Sign in first: send `Authorization: Bearer <token>`.") -> RequestError:
-    return RequestError(
-        message, "UNAUTHENTICATED", status=401, headers={"WWW-Authenticate": 'Bearer realm="taskstore"'}
-    )
-
-
-def forbidden(message: str) -> RequestError:
-    return RequestError(message, "FORBIDDEN")
-
-
-def bad_input(message: str) -> RequestError:
-    return RequestError(message, "BAD_USER_INPUT")
-
-
-DISK_FULL = "53100"
-"""SQLSTATE of disk_full."""
-
-
-def classify(error: BaseException) -> RequestError | None:
-    """What a client may see of an exception, or None for a bug. No text of the driver ever leaves."""
-    if isinstance(error, UnknownOutcome):
-        return RequestError(
-            "The connection to the database broke while the change was being saved: it may be saved or not. "
-            "Look, or send it again with the same idempotencyKey.",
-            "UNKNOWN_OUTCOME",
-        )
-    if sqlstate(error) == DISK_FULL:
-        return RequestError(
-            "The database has no space left on its disk, so this was not done; its operator has to make room.",
-            "STORAGE_FULL",
-            status=503,
-            headers={"Retry-After": "30"},
-        )
-    if isinstance(error, (DatabaseUnreachable, PoolTimeout)) or is_unreachable(error) or is_out_of_order(error):
-        return RequestError(
-            "The database cannot be reached right now; try again soon.",
-            "UNAVAILABLE",
-            status=503,
-            headers={"Retry-After": "1"},
-        )
-    cause = getattr(getattr(error, "orig", None), "__cause__", None) or error
-    if isinstance(cause, QueryCanceledError):
-        return RequestError("The database needed too long for this; ask for less.", "TIMEOUT")
-    if isinstance(cause, DataError):
-        return bad_input("A value of the request cannot be stored or compared by the database.")
-    if isinstance(error, Contended) or sqlstate(error) in ("40001", "40P01", "55P03"):
-        return RequestError("Others are changing the same things; try again.", "CONTENTION")
-    if isinstance(error, DomainError):
-        return RequestError(error.message, error.code)
-    return None

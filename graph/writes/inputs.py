@@ -8,7 +8,7 @@ from graphql import GraphQLInputObjectType
 from strawberry.types.arguments import InputContext, _is_leaf_type
 from strawberry.types.base import StrawberryList, StrawberryMaybe, StrawberryOptional
 
-from graph.writes.errors import bad_input
+from graph.request.refusals import bad_input
 
 
 def refuse_nulls(schema: strawberry.Schema) -> None:

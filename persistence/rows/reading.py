@@ -77,7 +77,7 @@ def written(column: ColumnElement[Any]) -> ColumnElement[Any]:
 class WrittenReader:
     """Reads a `Written` column of a record as the value.
 
-    Who wants the text takes it by position, as these attributes say (`graph.execution.compiling.values`).
+    Who wants the text takes it by position, as these attributes say.
     """
 
     __slots__ = ("kind", "lengths", "parse", "position")

@@ -169,7 +169,7 @@ async def test_a_bug_is_logged_with_its_id_and_place_but_no_message(
     (line,) = log.lines("bug")
     assert (error["message"], error["extensions"]["code"]) == ("Internal server error", "INTERNAL_SERVER_ERROR")
     assert (line["id"], line["exception"], line["path"]) == (error["extensions"]["id"], "RuntimeError", "purgeTask")
-    assert line["where"].startswith("tests/graph/test_logs.py:")
+    assert line["where"].startswith("tests/graph/server/test_logs.py:")
     assert line["where"].endswith(" in broken")
     assert "ring" not in log.text
     assert "Traceback" not in log.text

@@ -15,7 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.request.context import Services
-from graph.writes.errors import USER_ERRORS, classify, user_errors
+from graph.request.refusals import classify
+from graph.writes.errors import USER_ERRORS, user_errors
 from persistence.connections.engine import DatabaseUnreachable, create_engine
 from persistence.connections.failures import UnknownOutcome
 from persistence.models import Role
