@@ -24,7 +24,6 @@ from graph.execution.running.engine import Engine
 from graph.request.context import Context, Services, client_address
 from graph.request.refusals import classify
 from graph.schema import schema
-from graph.sdl import sdl_routes
 from graph.server import logs
 from graph.server.budgets import SharedBudget
 from graph.server.door import DOOR, Allowance, Door
@@ -32,6 +31,7 @@ from graph.server.forwarding import sign_of_a_proxy
 from graph.server.health import Health
 from graph.server.metrics import Metrics
 from graph.server.pages import DemoAccount, graphiql, static_routes
+from graph.server.sdl import sdl_routes
 from graph.transport.addresses import OwnNames, is_loopback
 from graph.transport.budget import Budget, MemoryBudget
 from graph.transport.host import OperationRecord
