@@ -274,7 +274,8 @@ class Context:
         """
         self.session.actor_id = self.viewer.id if self.viewer else None
         _, key = self._key(payload, input, None)
-        created = await creation.create(self.session, model, values, part, key, columns)
+        token_id = self.viewer.token_id if self.viewer else None
+        created = await creation.create(self.session, model, values, part, key, columns, token_id)
         if created is None:
             async with creation.turn(self.session, model, values):
                 return await self.write(payload, input, work)

@@ -46,7 +46,7 @@ from persistence.connections.failures import (
 )
 from persistence.connections.patience import SETTLE_SECONDS
 from persistence.connections.readers import Readers
-from persistence.models import Action, Base, Change, IdempotencyKey, Role, User
+from persistence.models import Action, Base, Change, IdempotencyKey, Role, Token, User
 from persistence.models.ids import new_id
 from persistence.rows.reading import Statement, by_ids, written
 from persistence.session import Session
@@ -72,12 +72,19 @@ _LOGGED: Statement[Any] = Statement(select(Change.id).where(Change.id == bindpar
 
 
 async def create(
-    session: Session, model: type[Base], values: Mapping[str, Any], part: str, key: Key | None, columns: frozenset[str]
+    session: Session,
+    model: type[Base],
+    values: Mapping[str, Any],
+    part: str,
+    key: Key | None,
+    columns: frozenset[str],
+    token_id: UUID | None = None,
 ) -> Any | None:
     """Write a new row with these values, and return it as it was stored, with the given columns.
 
     Columns that are not among the values get their default. `part` is the name of the row in the answer that is kept
-    under `key`. None: it has to go the long way.
+    under `key`. `token_id` is the actor's token: a row for somebody else needs one that is good, and an admin's. None:
+    it has to go the long way.
     """
     absent = _absent(model)
     row = {**absent, **values}
@@ -92,6 +99,8 @@ async def create(
         row |= {"kept_scope_id": key.scope_id, "kept_key_hash": key.key_hash, "kept_input_hash": key.input_hash}
         apart = row["id"], (key.scope_id, key.key_hash)
     for_others = session.actor_id not in (None, row[OWNER[model].key])
+    if for_others:
+        row["actor_token_id"] = token_id
     creation, began = _creation(model, part, columns, key is not None, for_others), time.monotonic()
     try:
         created = await session.share(creation, write, row, frozenset(apart))
@@ -251,12 +260,12 @@ def _absent(model: type[Base]) -> dict[str, None]:
 def _alone(model: type[Base], part: str, columns: frozenset[str], keyed: bool, for_others: bool) -> Statement[Any]:
     """The values of one row are parameters. An owner who is gone or locked leaves it out, and an actor who is no
     admin one for others; other obstacles break a constraint."""
-    given = {name: bindparam(name, type_=type_) for name, type_ in _given(model, keyed).items()}
+    given = {name: bindparam(name, type_=type_) for name, type_ in _given(model, keyed, for_others).items()}
     row: Any = select(*(given[name] for name in _absent(model)))
     for owner in _owners(model):
         row = _free(row.where(owner == given[OWNER[model].key]))
     if for_others:
-        row = row.where(_admins(given["log_actor_id"]).exists())
+        row = row.where(_of_admins(given["actor_token_id"]).exists())
     new: Any = insert(_table(model)).from_select(list(_absent(model)), row, include_defaults=False)
     created = new.returning(*_public(model)).cte("created")
     written_too = [_logged(model, given, created).cte("logged")]
@@ -272,7 +281,7 @@ def _together(model: type[Base], part: str, columns: frozenset[str], keyed: bool
     has to break a constraint, and each row goes alone; so it does without keys where it is not a row of this table that
     has the id (`persistence.writes.unique_ids`).
     """
-    given: Any = _with_free_owners(model, _given(model, keyed), for_others)
+    given: Any = _with_free_owners(model, _given(model, keyed, for_others), for_others)
     if keyed:
         stored = {c.name: given.c.get(c.name, func.now()) for c in _public(model)}
         kept = _kept(model, part, given.c, stored).on_conflict_do_nothing().returning(*KEY).cte("kept")
@@ -297,20 +306,25 @@ def _public(model: type[Base]) -> list[Any]:
     return [column for column in _table(model).columns if column.name not in model.__private__]
 
 
-def _given(model: type[Base], keyed: bool) -> dict[str, TypeEngine[Any]]:
+def _given(model: type[Base], keyed: bool, for_others: bool) -> dict[str, TypeEngine[Any]]:
     """What is given for a row: its columns by their names, and what else there is in the log and in the answer."""
     table, log, keys = (kind.__table__ for kind in (model, Change, IdempotencyKey))
     types = {name: table.c[name].type for name in _absent(model)}
     types |= {"log_id": log.c.id.type, "log_actor_id": log.c.actor_id.type, "log_fields": log.c.fields.type}
+    if for_others:
+        types["actor_token_id"] = Token.id.type
     if keyed:
         types |= {f"kept_{name}": keys.c[name].type for name in OF_KEY}
     return types
 
 
-def _admins(ids: Any) -> Any:
-    """The ids of admins: whoever writes for others is one in this very statement, whatever a process remembers."""
-    admins = _table(User).alias("admins")
-    return select(admins.c.id).where(admins.c.id == ids, admins.c.role == _text(Role.ADMIN))
+def _of_admins(ids: Any) -> Any:
+    """The good tokens of admins: whoever writes for others has one in this very statement, whatever a process
+    remembers."""
+    tokens, admins = _table(Token).alias("held"), _table(User).alias("admins")
+    good = tokens.c.revoked_at.is_(None) & (tokens.c.expires_at.is_(None) | (tokens.c.expires_at > func.now()))
+    query = select(tokens.c.id).join(admins, admins.c.id == tokens.c.user_id)
+    return query.where(tokens.c.id == ids, admins.c.role == _text(Role.ADMIN), good)
 
 
 def _with_free_owners(model: type[Base], types: Mapping[str, Any], for_others: bool) -> Any:
@@ -328,8 +342,8 @@ def _with_free_owners(model: type[Base], types: Mapping[str, Any], for_others: b
         free = _free(select(owner).where(owner == any_(owners))).cte("owners")
         found = found.where(rows.c[OWNER[model].key].in_(select(free.c[owner.name])))
     if for_others:
-        actors = func.array(select(rows.c.log_actor_id).scalar_subquery(), type_=ARRAY(Change.actor_id.type))
-        found = found.where(rows.c.log_actor_id.in_(_admins(any_(actors))))
+        held = func.array(select(rows.c.actor_token_id).scalar_subquery(), type_=ARRAY(Token.id.type))
+        found = found.where(rows.c.actor_token_id.in_(_of_admins(any_(held))))
     return found.cte("given")
 
 

@@ -466,10 +466,17 @@ async def test_whatever_is_in_a_row_it_is_stored_as_alone(
 # -- for others ---------------------------------------------------------------------------------------
 
 
+LOST = [
+    "UPDATE users SET role = 'member' WHERE id = :id",
+    "UPDATE tokens SET revoked_at = now() WHERE user_id = :id",
+    "UPDATE tokens SET created_at = '2020-01-01', expires_at = '2020-01-02' WHERE user_id = :id",
+]
+
+
 async def for_another(session: Session, admin: Account, owner: Account) -> Any:
     session.actor_id = admin.id
     row = tasks.new(admin.viewer, tasks.checked(FIELDS), owner_id=owner.id)
-    return await creation.create(session, Task, row, "task", key_of(admin), COLUMNS)
+    return await creation.create(session, Task, row, "task", key_of(admin), COLUMNS, admin.viewer.token_id)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -484,11 +491,12 @@ async def test_an_admin_writes_for_others_in_one_statement(
 
 
 @pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("lost", LOST)
 async def test_who_is_no_admin_any_more_writes_nothing_for_others_and_takes_nobody_along(
-    own_engine: AsyncEngine, raw: Raw, admin: Account, new_account: Any, account: Account, count: int
+    own_engine: AsyncEngine, raw: Raw, admin: Account, new_account: Any, account: Account, count: int, lost: str
 ) -> None:
     boss = await new_account(Role.ADMIN)
-    await raw("UPDATE users SET role = 'member' WHERE id = :id", id=admin.id)
+    await raw(lost, id=admin.id)
     refused = functools.partial(for_another, admin=admin, owner=account)
     written = functools.partial(for_another, admin=boss, owner=account)
     created = await together(own_engine, *[refused] * count, *[written] * (count - 1))
