@@ -3,6 +3,7 @@
 from datetime import datetime
 
 import strawberry
+from graphql import lexicographic_sort_schema, print_schema
 from strawberry.schema.config import StrawberryConfig
 
 from graph.accounts import AccountMutation
@@ -39,3 +40,8 @@ schema = strawberry.Schema(
     config=StrawberryConfig(scalar_map={datetime: DateTime}),
 )
 refuse_nulls(schema)
+
+
+def sdl() -> str:
+    """The schema in its own language, sorted, so that its order says nothing."""
+    return print_schema(lexicographic_sort_schema(schema._schema)) + "\n"

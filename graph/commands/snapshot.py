@@ -5,26 +5,19 @@ import difflib
 import sys
 from itertools import islice
 
-from graphql import GraphQLSchema, build_schema, lexicographic_sort_schema, parse, print_schema
+from graphql import build_schema, parse
 from graphql.utilities import find_breaking_changes, find_dangerous_changes
 
+from graph.schema import sdl
 from persistence.settings import ROOT
 
 PATH = ROOT / "schema.graphql"
 DIFFERENCES_SHOWN = 40
 
 
-def current() -> str:
-    """The SDL of this code, sorted, so that its order says nothing."""
-    from graph.schema import schema
-
-    graphql_schema: GraphQLSchema = schema._schema
-    return print_schema(lexicographic_sort_schema(graphql_schema)) + "\n"
-
-
 def write() -> int:
     """Write the snapshot, say what that means for clients, and return the exit code."""
-    text = current()
+    text = sdl()
     if PATH.exists():
         announce(PATH.read_text(), text)
     PATH.write_text(text)
@@ -34,7 +27,7 @@ def write() -> int:
 
 def check() -> int:
     """Compare the snapshot with this code and return the exit code: 1 on any difference."""
-    text = current()
+    text = sdl()
     committed = PATH.read_text() if PATH.exists() else ""
     if committed == text:
         print(f"{PATH.name} is up to date")

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from graph.commands import snapshot
+from graph import schema
 from graph.transport.media import accepts_gzip
 
 PATH = "/schema.graphql"
@@ -60,5 +60,5 @@ def _is_known(headers: list[str], tag: str) -> bool:
 
 @cache
 def _sdl() -> Sdl:
-    plain = snapshot.current().encode()
+    plain = schema.sdl().encode()
     return Sdl(plain, gzip.compress(plain, mtime=0), f'"{sha256(plain).hexdigest()[:32]}"')
