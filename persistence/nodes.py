@@ -12,11 +12,12 @@ from persistence.rows.reading import Statement, reader, selection, unseen, view_
 from persistence.session import Session
 from persistence.viewer import Viewer
 from persistence.writes.changes import OWNER
+from persistence.writes.closing import is_open
 
 
 def visible(model: type[Base], *, is_admin: bool) -> ColumnElement[bool]:
     """The rows of a table that the viewer (`viewer` of the values) may see."""
-    return true() if is_admin else OWNER[model] == bindparam("viewer", type_=Uuid())
+    return is_open(model) if is_admin else and_(OWNER[model] == bindparam("viewer", type_=Uuid()), is_open(model))
 
 
 @lru_cache(1_024)
@@ -30,7 +31,7 @@ def visible_by_id(model: type[Base], columns: frozenset[str], is_admin: bool) ->
         .render_derived()
     )
     visible = true() if is_admin else OWNER[model] == asked.c.viewer
-    joined = source.join(asked, and_(table.c.id == asked.c.id, visible))
+    joined = source.join(asked, and_(table.c.id == asked.c.id, visible, is_open(model)))
     return Statement(select(*selected, asked.c.place).select_from(joined), model.__entity__, model)
 
 

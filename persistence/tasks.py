@@ -82,11 +82,10 @@ async def create(
         "due_at": due_at,
     }
     task = Task(**new(viewer, checked(values), id=id, owner_id=owner_id))
-    if task.owner_id != viewer.id:
-        if not await rights.administers(session, viewer):
-            raise not_for_others()
-        if await session.get(User, task.owner_id) is None:
-            raise NotFound("user", path=("ownerId",))
+    if task.owner_id != viewer.id and not await rights.administers(session, viewer):
+        raise not_for_others()
+    if await session.get(User, task.owner_id) is None:
+        raise NotFound("user", path=("ownerId",))
     if (existing := await session.get(Task, task.id)) is not None:
         visible = existing if viewer.sees(existing.owner_id) else None
         raise Conflict("This id is taken.", code="ID_TAKEN", path=("id",), current=visible)

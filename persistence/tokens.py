@@ -21,6 +21,7 @@ from persistence.rules.validation import Checked
 from persistence.session import Session
 from persistence.viewer import Viewer
 from persistence.writes import idempotency
+from persistence.writes.closing import is_open
 from persistence.writes.rights import viewer_of
 
 LISTING = Listing(
@@ -162,7 +163,7 @@ async def revoke_sessions(session: Session, user_id: UUID, *, but: UUID | None =
 _VIEWER: Statement[Any] = Statement(
     select(Token.id.label("token_id"), Token.scopes, Token.expires_at, User.id, User.role)
     .join(User, User.id == Token.user_id)
-    .where(Token.secret_hash == bindparam("secret_hash", type_=LargeBinary), Token.revoked_at.is_(None))
+    .where(Token.secret_hash == bindparam("secret_hash", type_=LargeBinary), Token.revoked_at.is_(None), is_open(Token))
 )
 
 

@@ -17,7 +17,8 @@ from persistence.rules.errors import Conflict, NotFound
 from persistence.rules.validation import Checked
 from persistence.session import Session
 from persistence.viewer import Viewer
-from persistence.writes import changes, idempotency
+from persistence.writes import closing
+from persistence.writes.closing import is_open
 
 LISTING = Listing(
     model=User,
@@ -48,7 +49,9 @@ LAST_ADMIN = 7_236_475_002
 _CREDENTIALS: Statement[Any] = Statement(
     select(User.id, User.password_hash, User.role).where(User.email == bindparam("email", type_=Text))
 )
-_PASSWORD: Statement[Any] = Statement(select(User.password_hash).where(User.id == bindparam("id", type_=User.id.type)))
+_PASSWORD: Statement[Any] = Statement(
+    select(User.password_hash).where(User.id == bindparam("id", type_=User.id.type), is_open(User))
+)
 
 
 async def credentials(session: Session, email: str) -> Any | None:
@@ -156,11 +159,11 @@ def checked(given: Mapping[str, Any], rules: Checked | None = None) -> dict[str,
 
 
 async def delete(session: Session, viewer: Viewer, id: UUID, *, if_version: int | None = None) -> UUID:
-    """Delete an account and all it owns. The log keeps that these things were, and forgets what they were."""
+    """Delete an account and all it owns. The log keeps that these things were, and forgets what they were.
+
+    It is gone for everybody when this is committed; what it owns may be deleted later (`persistence.writes.closing`).
+    """
     user = await for_update(session, viewer, id, if_version)
     await keep_an_admin(session, user)
-    await session.delete(user)
-    await changes.purge_owned(session, user.id, session.actor_id)
-    await session.flush()
-    await idempotency.forget_answers_of(session, user.id)
+    await closing.close(session, user, session.actor_id)
     return user.id

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -44,7 +45,7 @@ from persistence.connections.engine import DatabaseUnreachable, create_engine, p
 from persistence.passwords import Passwords
 from persistence.session import Session
 from persistence.settings import Settings, variable
-from persistence.writes import idempotency
+from persistence.writes import closing, idempotency
 
 T = TypeVar("T")
 
@@ -55,6 +56,8 @@ TRANSACTION_SECONDS = 60.0
 FORGET_EVERY = 60
 """Every so many rounds of housekeeping, from the first one on, what is too old is deleted."""
 API_PATHS = ("/graphql", "/graphql/")
+ERASE_SECONDS = 2.0
+"""How often it is looked for accounts that are closed and not deleted yet."""
 GC_THRESHOLD = 50_000
 """Objects made before the collector looks at the young ones: an answer of 1,000 rows must not start it ten times."""
 
@@ -167,13 +170,14 @@ def create_app(settings: Settings, demo_accounts: Sequence[DemoAccount] = ()) ->
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         await greet_database(services)
-        keeper = asyncio.create_task(keep_house(services))
+        keepers = [asyncio.create_task(keep(services)) for keep in (keep_house, erase_closed_accounts)]
         spare_the_collector()
         yield {DOOR: Door(Allowance.of(settings), services.proxies)}
         await endpoint.close()
-        keeper.cancel()
-        with suppress(asyncio.CancelledError):
-            await keeper
+        for keeper in keepers:
+            keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeper
         with suppress(Exception):  # the database may be gone already
             await note_used_tokens(services)
         await services.engine.dispose()
@@ -275,6 +279,22 @@ async def keep_house(services: Services) -> None:
         await unless_it_fails(note_used_tokens(services))
         if rounds % FORGET_EVERY == 1:
             await forget_old(services)
+
+
+async def erase_closed_accounts(services: Services) -> None:
+    """Delete what closed accounts own, batch by batch, for as long as the server runs. Others come first: after each
+    batch it rests for as long as that took."""
+    while True:
+        await asyncio.sleep(ERASE_SECONDS)
+        await unless_it_fails(erase_all(services))
+
+
+async def erase_all(services: Services) -> None:
+    """Delete what closed accounts own, until nothing is left that no other server is at."""
+    began = time.monotonic()
+    while await in_own_session(services, closing.erase):
+        await asyncio.sleep(min(time.monotonic() - began, 1.0))
+        began = time.monotonic()
 
 
 async def unless_it_fails(work: Awaitable[None]) -> None:

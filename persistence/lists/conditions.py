@@ -22,6 +22,7 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 
 from persistence.lists import filters
 from persistence.lists.listing import Order, Query, Sort
+from persistence.writes.closing import is_open
 
 # Every lexeme becomes a prefix: 'rep' finds "report". PostgreSQL's own output of a tsquery quotes each lexeme.
 LEXEME, PREFIXED = "$$'((?:[^']|'')*)'$$", r"$$'\1':*$$"
@@ -43,8 +44,9 @@ def sort_of(query: Query, name: str) -> Sort:
     return query.listing.sorts[name]
 
 
-def conditions_of(query: Query) -> list[ColumnElement[bool]]:
-    """What the rows of a list fulfil; its values have the names of `query.values`."""
+def conditions_of(query: Query, *, nested: bool = False) -> list[ColumnElement[bool]]:
+    """What the rows of a list fulfil; its values have the names of `query.values`. The parents of a nested list are
+    seen already, and so is what is theirs."""
     listing = query.listing
     conditions = [filters.predicate(listing.filterable, query.shape)] if query.shape != filters.EMPTY else []
     if query.limited:
@@ -55,6 +57,8 @@ def conditions_of(query: Query) -> list[ColumnElement[bool]]:
     if query.searching:
         assert listing.search is not None
         conditions.append(listing.search.op("@@", is_comparison=True)(tsquery()))
+    if not nested:
+        conditions.append(is_open(listing.model))
     return conditions
 
 

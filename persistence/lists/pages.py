@@ -180,9 +180,9 @@ def _page_statement(
     rows = literal_column(str(limit), BigInteger)
     statement = select(*selected).select_from(source).order_by(*ordering_of(sorts)).limit(rows)
     if is_one_walk(query, nested=nested):
-        statement = statement.where(*conditions_of(query), *after)
+        statement = statement.where(*conditions_of(query, nested=nested), *after)
     elif nested or not (query.limited or query.searching):
-        statement = statement.where(*conditions_of(query), *after, *each_time(query))
+        statement = statement.where(*conditions_of(query, nested=nested), *after, *each_time(query))
     elif query.is_ranked:
         statement = statement.where(among(query, candidates(query)), *after, *each_time(query))
     else:
@@ -203,7 +203,7 @@ def _count_statement(query: Query, nested: bool) -> Statement[Any]:
     count = func.count().label("count")
     if nested:
         parents = _parents()
-        statement = select(count).select_from(query.listing.model).where(*conditions_of(query))
+        statement = select(count).select_from(query.listing.model).where(*conditions_of(query, nested=True))
         number = _below(parents, query, statement).scalar_subquery()
         return Statement(select(parents.c.id.label("parent_id"), number.label("count")).where(*each_time(query)))
     if is_one_walk(query, nested=False, sorted=False):
@@ -222,7 +222,7 @@ def _behind_statement(query: Query, backward: bool, nulls: tuple[bool, ...] | No
     statement = select(true().label("one")).select_from(model)
     if nested:
         parents = _parents()
-        found = _below(parents, query, statement.where(*conditions_of(query), behind)).exists()
+        found = _below(parents, query, statement.where(*conditions_of(query, nested=True), behind)).exists()
         statement = select(parents.c.id.label("parent_id"), found.label("found"))
         return Statement(statement if is_one_walk(query, nested=True) else statement.where(*each_time(query)))
     if is_one_walk(query, nested=False):

@@ -3,7 +3,7 @@
 from persistence.models.base import Base
 from persistence.models.changes import Action, Change
 from persistence.models.entities import Entity
-from persistence.models.operations import IdempotencyKey, RateBudget, SignInAttempts
+from persistence.models.operations import ClosedAccount, IdempotencyKey, RateBudget, SignInAttempts
 from persistence.models.tasks import Task, TaskPriority, TaskStatus
 from persistence.models.tokens import Scope, Token, TokenKind
 from persistence.models.users import Role, User
@@ -12,6 +12,7 @@ __all__ = [
     "Action",
     "Base",
     "Change",
+    "ClosedAccount",
     "Entity",
     "IdempotencyKey",
     "RateBudget",

@@ -34,6 +34,20 @@ class IdempotencyKey(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class ClosedAccount(Base):
+    """An account that is gone for everybody and whose rows are being deleted (`persistence.writes.closing`).
+
+    Nearly always there is none, so that every statement can ask for them.
+    """
+
+    __tablename__ = "closed_accounts"
+
+    user_id: Mapped[UUID] = mapped_column(primary_key=True)
+    actor_id: Mapped[UUID | None]
+    """Who deleted it, for the change log; None: the system."""
+    closed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class SignInAttempts(Base):
     """Failed sign-ins of an account or an address of origin since the last success."""
 

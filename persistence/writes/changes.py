@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import event, func, insert, inspect, literal, null, select, update
+from sqlalchemy import event, inspect, null, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, UOWTransaction
 from sqlalchemy.orm import Session as SyncSession
@@ -133,28 +133,3 @@ async def forget(session: AsyncSession, row: Base) -> None:
     # The owner and the entity too: somebody else may have given another thing the same id.
     own = (Change.entity_id == row.id, Change.entity == row.__entity__, Change.owner_id == owner_id)  # type: ignore[attr-defined]
     await session.execute(update(Change).where(*own).values(fields=null()))
-
-
-async def purge_owned(session: AsyncSession, owner_id: UUID, actor_id: UUID | None) -> None:
-    """Log the end of everything a user owns, and take the content out of all of the user's history.
-
-    The user is locked, so nothing new comes in. What is there is locked as well: an edit that has not been committed
-    would put its content into the log after this has cleared it.
-    """
-    for model, owner in OWNER.items():
-        if model is not User:
-            version = getattr(model, "version", null())
-            identity = model.__table__.c.id
-            await session.execute(select(identity).where(owner == owner_id).order_by(identity).with_for_update())
-            rows = select(
-                func.gen_random_uuid(),
-                literal(model.__entity__),
-                identity,
-                owner,
-                literal(actor_id, Change.actor_id.type),
-                literal(Action.PURGED.value),
-                version,
-            ).where(owner == owner_id)
-            columns = ["id", "entity", "entity_id", "owner_id", "actor_id", "action", "version"]
-            await session.execute(insert(Change).from_select(columns, rows, include_defaults=False))
-    await session.execute(update(Change).where(Change.owner_id == owner_id).values(fields=null()))

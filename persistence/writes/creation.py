@@ -51,6 +51,7 @@ from persistence.models.ids import new_id
 from persistence.rows.reading import Statement, by_ids, written
 from persistence.session import Session
 from persistence.writes.changes import OWNER, defaults, initial, plain
+from persistence.writes.closing import of_open_account
 from persistence.writes.idempotency import ENTITY, Key
 
 BY_DATABASE = frozenset({"created_at", "updated_at"})
@@ -263,7 +264,7 @@ def _alone(model: type[Base], part: str, columns: frozenset[str], keyed: bool, f
     given = {name: bindparam(name, type_=type_) for name, type_ in _given(model, keyed, for_others).items()}
     row: Any = select(*(given[name] for name in _absent(model)))
     for owner in _owners(model):
-        row = _free(row.where(owner == given[OWNER[model].key]))
+        row = _free(row.where(owner == given[OWNER[model].key], of_open_account(owner)))
     if for_others:
         row = row.where(_of_admins(given["actor_token_id"]).exists())
     new: Any = insert(_table(model)).from_select(list(_absent(model)), row, include_defaults=False)
@@ -339,7 +340,7 @@ def _with_free_owners(model: type[Base], types: Mapping[str, Any], for_others: b
     found = select(rows)
     for owner in _owners(model):
         owners = func.array(select(rows.c[OWNER[model].key]).scalar_subquery(), type_=ARRAY(owner.type))
-        free = _free(select(owner).where(owner == any_(owners))).cte("owners")
+        free = _free(select(owner).where(owner == any_(owners), of_open_account(owner))).cte("owners")
         found = found.where(rows.c[OWNER[model].key].in_(select(free.c[owner.name])))
     if for_others:
         held = func.array(select(rows.c.actor_token_id).scalar_subquery(), type_=ARRAY(Token.id.type))

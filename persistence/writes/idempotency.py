@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Table, bindparam, delete, func, null, select, update
+from sqlalchemy import ColumnElement, Table, bindparam, delete, func, null, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -152,11 +152,19 @@ async def forget_old(session: AsyncSession, after: datetime | None = None) -> da
     return last if batches.is_full(count) else None
 
 
-async def forget_answers_of(session: AsyncSession, user_id: UUID) -> None:
-    """Delete the answers a user got, and empty those of others that show what the user owns, for the user's end."""
-    await session.execute(delete(IdempotencyKey).where(IdempotencyKey.scope_id == user_id))
-    of_others = IdempotencyKey.owner_id != IdempotencyKey.scope_id
-    await _empty(session, IdempotencyKey.owner_id == user_id, of_others)
+async def forget_some_of(session: AsyncSession, user_id: UUID, limit: int) -> bool:
+    """Delete a batch of the answers a user got, and empty one of those of others that show what the user owns, for the
+    user's end. Whether there may be more.
+    """
+    key = tuple_(IdempotencyKey.scope_id, IdempotencyKey.key_hash)
+    rows = select(IdempotencyKey.scope_id, IdempotencyKey.key_hash).limit(limit).with_for_update()
+    own = rows.where(IdempotencyKey.scope_id == user_id).cte("own")
+    shown = (IdempotencyKey.owner_id == user_id, IdempotencyKey.owner_id != IdempotencyKey.scope_id)
+    of_others = rows.where(*shown, IdempotencyKey.answer.is_not(None)).cte("of_others")
+    gone = delete(IdempotencyKey).where(key.in_(select(own)))
+    emptied = update(IdempotencyKey).where(key.in_(select(of_others))).values(answer=null())
+    counts = [len((await session.scalars(done.returning(IdempotencyKey.scope_id))).all()) for done in (gone, emptied)]
+    return max(counts) >= limit
 
 
 async def forget_answers_with(session: AsyncSession, entity_id: UUID, owner_id: UUID) -> None:

@@ -16,6 +16,7 @@ from persistence.session import Session
 from persistence.viewer import Viewer
 from persistence.writes import snapshots
 from persistence.writes.changes import OWNER
+from persistence.writes.closing import is_open
 from persistence.writes.idempotency import ENTITY, shown
 from persistence.writes.snapshots import ENTITIES
 
@@ -58,7 +59,8 @@ async def _is_visible(session: Session, viewer: Viewer, part: Mapping[str, Any],
     if ENTITY in part:
         model = ENTITIES[part[ENTITY]]
         id = model.__table__.c.id
-        query = select(id).where(id == UUID(part["id"]), true() if viewer.is_admin else OWNER[model] == viewer.id)
+        seen = true() if viewer.is_admin else OWNER[model] == viewer.id
+        query = select(id).where(id == UUID(part["id"]), seen, is_open(model))
         if secret and model is Token:
             query = query.where(*alive(), *within(viewer))
     else:  # the id of what was deleted for good

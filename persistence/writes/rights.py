@@ -15,11 +15,12 @@ from persistence.models import Role, Token, User
 from persistence.rows.reading import Statement
 from persistence.session import Session
 from persistence.viewer import Viewer
+from persistence.writes.closing import is_open
 
 _PRESENT: Statement[Any] = Statement(
     select(Token.id.label("token_id"), Token.scopes, Token.expires_at, User.id, User.role)
     .join(User, User.id == Token.user_id)
-    .where(Token.id == bindparam("token_id", type_=Token.id.type), Token.revoked_at.is_(None))
+    .where(Token.id == bindparam("token_id", type_=Token.id.type), Token.revoked_at.is_(None), is_open(Token))
 )
 
 

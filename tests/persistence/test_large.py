@@ -238,7 +238,8 @@ async def test_a_search_of_many_tasks_is_bounded(connection: Any, name: str) -> 
         await prepared.warm_up(query)
 
         # One for each row that is looked at or ranked, and what leads to them.
-        assert await prepared.buffers(of(query, LARGE).values) <= FEW + 3 * RANKED
+        # The rows are counted up to a few before, which visits them where nothing has vacuumed yet.
+        assert await prepared.buffers(of(query, LARGE).values) <= 2 * FEW + 3 * RANKED
 
 
 async def test_words_that_others_write_just_now_cost_a_search_nothing(connection: Any) -> None:

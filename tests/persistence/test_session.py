@@ -189,7 +189,9 @@ async def test_statements_and_rows_are_counted_in_reads_and_writes(session: Sess
 
     await session.transact(work)
 
-    assert session.statements == 4  # the read, the look at the id, the INSERT of the task, that of its change
+    assert (
+        session.statements == 5
+    )  # the read, the looks at the owner and the id, the INSERT of the task, that of its change
     assert session.rows == 1
 
 
