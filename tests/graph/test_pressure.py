@@ -286,15 +286,17 @@ async def test_creations_that_wait_for_a_locked_owner_delay_nobody_else(
     def given(**more: Any) -> dict[str, Any]:
         return {"input": {"title": "x", **more, **({"idempotencyKey": uuid.uuid4().hex} if keyed else {})}}
 
+    app = create_app(small)
     async with (
-        served(create_app(small)) as address,
+        app.router.lifespan_context(app),
+        served(app) as address,
         httpx.AsyncClient(base_url=f"http://{address}", timeout=20) as client,
     ):
 
         async def ask(account: Account, query: str, variables: dict[str, Any]) -> str:
             body = {"query": query, "variables": variables}
             answer = (await client.post("/graphql", json=body, headers=account.authorization)).json()
-            assert not any(payload.get("errors") for payload in (answer["data"] or {}).values() if payload), answer
+            assert not any(payload.get("errors") for payload in (answer.get("data") or {}).values() if payload), answer
             return "".join(error["extensions"]["code"] for error in answer.get("errors", [])) or "ok"
 
         for account in (leaving, other, admin):
