@@ -26,7 +26,7 @@ from persistence.connections.failures import (
 from persistence.connections.patience import SETTLE_SECONDS, bounded
 from persistence.connections.pool import goes_on
 from persistence.connections.readers import Asked, Kind, Readers, readers_of
-from persistence.rows.reading import Row, Statement
+from persistence.rows.reading import Dear, Row, Statement
 from persistence.rules.constraints import violated
 
 T = TypeVar("T")
@@ -132,7 +132,11 @@ class Session(AsyncSession):
             else:
                 if self._fetches > 1:
                     goes_on.set(True)  # of this task and thereby of this operation, which needs no reset
-                rows = await self._readers.read(statement, arguments)
+                if isinstance(statement, Dear):
+                    async with self._readers.shares.turn(values.get("owner")):
+                        rows = await self._readers.read(statement, arguments)
+                else:
+                    rows = await self._readers.read(statement, arguments)
             self.rows += len(rows)
             return rows
 

@@ -24,6 +24,7 @@ from sqlalchemy.util.queue import Empty
 
 from persistence.connections.failures import FAILURES, ConnectionBroke, NothingDone, is_undone, is_unreachable
 from persistence.connections.patience import SETTLE_SECONDS, Watch, bounded
+from persistence.connections.shares import Shares
 from persistence.connections.sharing import Shared
 from persistence.connections.troubles import Troubles
 from persistence.rows.reading import Statement
@@ -80,6 +81,7 @@ class Readers:
         self.turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
         self._apart: dict[asyncio.Task[None], Reader] = {}
         self._closed = False
+        self.shares = Shares(pool.size() + max(pool._max_overflow, 0), pool._timeout)
 
     @property
     def idle(self) -> int:

@@ -28,7 +28,7 @@ from persistence.lists.conditions import beyond, conditions_of, ordering_of, sor
 from persistence.lists.listing import Listing, Order, Query, Sort, Window, rank
 from persistence.lists.plans import among, candidates, each_time, is_one_walk
 from persistence.lists.statements import built_once, rows_read
-from persistence.rows.reading import Statement, selection, unseen
+from persistence.rows.reading import Dear, Statement, selection, unseen
 from persistence.session import Session
 
 __all__ = ["Listing", "Order", "Page", "Query", "Sort", "Window", "rank"]
@@ -195,7 +195,8 @@ def _page_statement(
         found = _below(parents, query, statement).lateral("found")
         names = [column.name for column in selected]
         statement = select(parents.c.place, *(found.c[name] for name in names)).select_from(parents.join(found, true()))
-    return Statement(statement, model.__entity__, model)
+    kind = Statement if is_one_walk(query, nested=nested) else Dear
+    return kind(statement, model.__entity__, model)
 
 
 @built_once
@@ -205,13 +206,13 @@ def _count_statement(query: Query, nested: bool) -> Statement[Any]:
         parents = _parents()
         statement = select(count).select_from(query.listing.model).where(*conditions_of(query, nested=True))
         number = _below(parents, query, statement).scalar_subquery()
-        return Statement(select(parents.c.id.label("parent_id"), number.label("count")).where(*each_time(query)))
+        return Dear(select(parents.c.id.label("parent_id"), number.label("count")).where(*each_time(query)))
     if is_one_walk(query, nested=False, sorted=False):
-        return Statement(select(count).select_from(query.listing.model).where(*conditions_of(query)))
+        return Dear(select(count).select_from(query.listing.model).where(*conditions_of(query)))
     if not (query.limited or query.searching):
         conditions = conditions_of(query)
-        return Statement(select(count).select_from(query.listing.model).where(*conditions, *each_time(query)))
-    return Statement(select(count).select_from(candidates(query).subquery()).where(*each_time(query)))
+        return Dear(select(count).select_from(query.listing.model).where(*conditions, *each_time(query)))
+    return Dear(select(count).select_from(candidates(query).subquery()).where(*each_time(query)))
 
 
 @built_once
@@ -224,7 +225,9 @@ def _behind_statement(query: Query, backward: bool, nulls: tuple[bool, ...] | No
         parents = _parents()
         found = _below(parents, query, statement.where(*conditions_of(query, nested=True), behind)).exists()
         statement = select(parents.c.id.label("parent_id"), found.label("found"))
-        return Statement(statement if is_one_walk(query, nested=True) else statement.where(*each_time(query)))
+        if is_one_walk(query, nested=True):
+            return Statement(statement)
+        return Dear(statement.where(*each_time(query)))
     if is_one_walk(query, nested=False):
         return Statement(select(statement.where(*conditions_of(query), behind).exists().label("found")))
     if not (query.limited or query.searching):
@@ -233,7 +236,7 @@ def _behind_statement(query: Query, backward: bool, nulls: tuple[bool, ...] | No
         statement = statement.where(among(query, candidates(query)), behind)
     else:
         statement = statement.where(among(query, candidates(query, [behind], ordering_of(sorts), 1)))
-    return Statement(select(statement.where(*each_time(query)).exists().label("found")))
+    return Dear(select(statement.where(*each_time(query)).exists().label("found")))
 
 
 def decode_key(kind: type, value: Any) -> Any:

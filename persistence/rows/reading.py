@@ -118,6 +118,12 @@ class Statement(Generic[Row]):
         return [values[name] for name in self.names]
 
 
+class Dear(Statement[Row]):
+    """One that may look at many rows: only some of these run at once (`persistence.connections.shares`)."""
+
+    __slots__ = ()
+
+
 def unseen(name: str, kind: TypeEngine[Any]) -> ScalarSelect[Any]:
     """An array among the values of a statement, which the planner does not look into.
 
