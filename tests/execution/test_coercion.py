@@ -9,7 +9,7 @@ from graphql.utilities.coerce_input_value import coerce_input_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graph.execution.compiling.coercion import Odd, coercer, nesting, of_named
+from graph.execution.preparing.coercion import Odd, coercer, nesting, of_named
 
 SCHEMA = build_schema(
     """

@@ -13,7 +13,7 @@ import strawberry
 from graphql import GraphQLError, GraphQLResolveInfo, build_schema, execute, parse
 from strawberry import Info, Maybe, Some
 
-from graph.execution.compiling.values import position_of
+from graph.execution.values import position_of
 from graph.execution.errors import RequestError
 from graph.execution.preparing.documents import MAX_PLANS, Documents, Operation
 from graph.execution.running.engine import Engine, Result

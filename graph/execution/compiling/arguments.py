@@ -21,7 +21,7 @@ from strawberry.types.base import StrawberryMaybe, StrawberryOptional, has_objec
 from strawberry.types.lazy_type import LazyType
 from strawberry.types.maybe import Some
 
-from graph.execution.compiling.values import IMMUTABLE
+from graph.execution.values import IMMUTABLE
 
 if TYPE_CHECKING:
     from graph.execution.compiling.plans import Field

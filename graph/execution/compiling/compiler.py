@@ -48,7 +48,7 @@ from graph.execution.compiling.plans import (
     new,
 )
 from graph.execution.compiling.source import serialiser
-from graph.execution.compiling.values import IMMUTABLE, Surprise, all_accepted, classes_of, ordinary
+from graph.execution.values import IMMUTABLE, Surprise, all_accepted, classes_of, ordinary
 
 if TYPE_CHECKING:
     from graph.execution.running.executor import CompiledExecution

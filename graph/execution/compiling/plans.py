@@ -28,7 +28,7 @@ from strawberry.types.field import StrawberryField
 from graph.execution.compiling.batches import Items, Places, is_in_list, resolve_later
 from graph.execution.compiling.resolvers import Direct, direct
 from graph.execution.compiling.source import Hole, Source
-from graph.execution.compiling.values import (
+from graph.execution.values import (
     IMMUTABLE,
     ORDINARY,
     UNSEEN,

@@ -16,7 +16,7 @@ from strawberry.types.field import StrawberryField
 from strawberry.types.maybe import Some
 
 from graph.execution.compiling.arguments import inputs_of, is_plain_input, template
-from graph.execution.compiling.values import IMMUTABLE, UNSEEN
+from graph.execution.values import IMMUTABLE, UNSEEN
 
 if TYPE_CHECKING:
     from graph.execution.compiling.plans import Field

@@ -31,7 +31,7 @@ from graphql import (
     is_object_type,
 )
 
-from graph.execution.compiling.values import (
+from graph.execution.values import (
     ORDINARY,
     Surprise,
     is_accepted,

@@ -40,7 +40,7 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from graph.execution.compiling.batches import Later
 from graph.execution.compiling.compiler import Compiler
 from graph.execution.compiling.plans import PENDING, Facts, Field, ObjectPlan, Position, Site, TooLarge, new
-from graph.execution.compiling.values import ORDINARY
+from graph.execution.values import ORDINARY
 from graph.execution.preparing.documents import MAX_PLANS
 from graph.execution.running.waiting import Entry, Waiting, is_under
 

@@ -24,7 +24,7 @@ from graphql import (
 from graphql.utilities.coerce_input_value import coerce_default_value
 from strawberry.schema.schema_converter import CustomGraphQLEnumType
 
-from graph.execution.compiling.values import IMMUTABLE
+from graph.execution.values import IMMUTABLE
 
 Coerce = Callable[[Any], Any]
 """The value as resolvers get it; null and absent values are the caller's to know."""
