@@ -115,12 +115,10 @@ def test_what_all_may_read_imports_little(module: str) -> None:
     assert {name.split(".")[1] for name in IMPORTS[module]} <= {"models", "rules"}
 
 
-@pytest.mark.xfail(reason="the compiler and what it compiles for still name each other")
 def test_no_module_imports_itself_through_others() -> None:
     assert circles(IMPORTS) == []
 
 
-@pytest.mark.xfail(reason="the compiler and what it compiles for still name each other")
 def test_no_folder_imports_itself_through_others() -> None:
     folders: dict[str, set[str]] = {}
     for module, used in IMPORTS.items():

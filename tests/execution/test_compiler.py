@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
+import linecache
+import traceback
 import weakref
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -13,11 +15,12 @@ import strawberry
 from graphql import GraphQLError, GraphQLResolveInfo, build_schema, execute, parse
 from strawberry import Info, Maybe, Some
 
-from graph.execution.values import position_of
+from graph.execution.compiling.source import Source
 from graph.execution.errors import RequestError
 from graph.execution.preparing.documents import MAX_PLANS, Documents, Operation
 from graph.execution.running.engine import Engine, Result
 from graph.execution.running.executor import CompiledExecutor
+from graph.execution.values import position_of
 
 pytestmark = pytest.mark.anyio
 
@@ -340,3 +343,17 @@ async def test_what_an_object_brings_along_needs_no_resolver() -> None:
     result = await run(engine, "{ owned { owner { name } } }")
     assert [one["owner"]["name"] for one in result.data["owned"]] == ["brought along", "resolved"]
     assert asked == [Owned]
+
+
+def test_generated_code_shows_its_lines_as_long_as_it_lives() -> None:
+    source = Source(cast("Any", None))
+    function = source._compiled("def f(o):\n return o.no_such_attribute")
+    with pytest.raises(AttributeError) as caught:
+        function(object())
+    name = function.__code__.co_filename
+    shown = traceback.format_exception(caught.value)
+    del function, caught, source
+    gc.collect()
+
+    assert "    return o.no_such_attribute\n" in shown[-2]
+    assert name not in linecache.cache

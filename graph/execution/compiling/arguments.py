@@ -7,26 +7,17 @@ it hands on as they are. So it runs once with a `Hole` in place of each variable
 A variable that is a whole input object or list is converted each time, when it is all of an argument.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from graphql import VariableNode, Visitor, get_argument_values, get_nullable_type, is_leaf_type, visit
-from graphql.execution.values import VariableValues
-from strawberry.types.arguments import InputContext, StrawberryArgument
-from strawberry.types.base import StrawberryMaybe, StrawberryOptional, has_object_definition
+from graphql import VariableNode, Visitor, visit
+from strawberry.types.base import has_object_definition
 from strawberry.types.lazy_type import LazyType
 from strawberry.types.maybe import Some
 
 from graph.execution.values import IMMUTABLE
-
-if TYPE_CHECKING:
-    from graph.execution.compiling.plans import Field
-    from graph.execution.compiling.resolvers import Direct
-    from graph.execution.running.executor import CompiledExecution
 
 Build = Callable[[Mapping[str, Any]], Any]
 """Makes a part of the arguments from the values of the variables."""
@@ -138,40 +129,6 @@ def is_input(kind: Any) -> bool:
     """Whether it is the class of input objects, all of whose fields are in `__dict__`."""
     slots = any(vars(base).get("__slots__") for base in kind.__mro__)  # `Generic` has some, but none in it
     return not slots and has_object_definition(kind) and kind.__strawberry_definition__.is_input
-
-
-def template(ex: CompiledExecution, field: Field, resolver: Direct) -> Template | None:
-    """The template of a field's arguments; None when they have to be converted each time."""
-    names = variables_of(field.nodes[0])
-    sources, coerced = ex.variable_values
-    if any(name not in sources for name in names):
-        return None
-    # Before anything is made with holes: what a class does with them is nobody's to see.
-    if not all(is_plain_input(kind) for argument in resolver.arguments for kind in inputs_of(argument.type)):
-        return None
-    values = VariableValues(sources, {**coerced, **{name: Hole(name) for name in names}})
-    try:
-        arguments = get_argument_values(field.definition, field.nodes[0], values, None, ex.hide_suggestions)
-        whole = {}
-        for argument in resolver.arguments:
-            name = resolver.name_of(argument)
-            hole = arguments.get(name)
-            if type(hole) is Hole and not is_leaf_type(get_nullable_type(sources[hole.name].signature.type)):
-                whole[argument.python_name] = conversion(arguments.pop(name).name, resolver, argument)
-        return Template(names, resolver.convert(arguments, None), whole)
-    except Exception:  # whatever a conversion has against holes, it is done with the values themselves then
-        return None
-
-
-def conversion(variable: str, resolver: Direct, argument: StrawberryArgument) -> Build:
-    """Converts the value of a variable, which is not null, as `convert_argument` of Strawberry does."""
-    kind: Any = argument.type
-    context = InputContext(None, resolver.config, resolver.registry, (resolver.name_of(argument),))
-    if isinstance(kind, StrawberryOptional) and not isinstance(kind, StrawberryMaybe):
-        kind = kind.of_type
-    if has_object_definition(kind) and (make := kind.__strawberry_definition__.from_input) is not None:
-        return lambda variables: make(kind, variables[variable], context)
-    return lambda variables: context.convert(variables[variable], kind)
 
 
 def variables_of(node: Any) -> list[str]:

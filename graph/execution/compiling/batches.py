@@ -20,47 +20,43 @@ The function is called when all objects of the level are known. Nothing but the 
 them is kept until then; paths are made when something goes wrong.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphql import is_non_null_type
 from graphql.pyutils import Path
 
-if TYPE_CHECKING:
-    from graph.execution.compiling.plans import Field, Site
-    from graph.execution.running.executor import CompiledExecution
-    from graph.execution.running.waiting import Entry
+from graph.execution.compiling.fields import Field
+from graph.execution.run import Entry, Run, Site
 
-Place = tuple[Path, "Site | None"]
+Place = tuple[Path, Site | None]
 """The path of a field of one object, and where a null goes that may not be there."""
 
 
 class Later:
     """The value of a field of one object: awaiting it calls the resolver."""
 
-    __slots__ = ("ex", "field", "info", "source")
+    __slots__ = ("field", "info", "run", "source")
 
-    def __init__(self, ex: CompiledExecution, field: Field, source: Any, info: Any) -> None:
-        self.ex, self.field, self.source, self.info = ex, field, source, info
+    def __init__(self, run: Run, field: Field, source: Any, info: Any) -> None:
+        self.run, self.field, self.source, self.info = run, field, source, info
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._value().__await__()
 
     async def _value(self) -> Any:
-        result = self.field.call(self.ex, self.source, self.info)
-        return await result if self.ex.is_awaitable(result) else result
+        result = self.field.call(self.run, self.source, self.info)
+        return await result if self.run.is_awaitable(result) else result
 
 
 class Batch:
     """The objects of a level that have the field. It can be read like a list of entries, of which each is awaited."""
 
-    __slots__ = ("_entries", "boxes", "ex", "field", "places", "sources")
+    __slots__ = ("_entries", "boxes", "field", "places", "run", "sources")
 
-    def __init__(self, ex: CompiledExecution, field: Field) -> None:
-        self.ex, self.field = ex, field
+    def __init__(self, run: Run, field: Field) -> None:
+        self.run, self.field = run, field
         self.sources: list[Any] = []
         self.boxes: list[Any] = []  # where the values go: `box[field.key]`
         self.places: list[Iterable[Place]] = []
@@ -75,12 +71,12 @@ class Batch:
     @property
     def entries(self) -> list[Entry]:
         if self._entries is None:
-            ex, field = self.ex, self.field
+            run, field = self.run, self.field
             self._entries = []
             places = chain.from_iterable(self.places)
             for source, box, (path, site) in zip(self.sources, self.boxes, places, strict=True):
-                info = ex.info(field, path)
-                self._entries.append((Later(ex, field, source, info), field, info, path, site, box, field.key))
+                info = run.info(field, path)
+                self._entries.append((Later(run, field, source, info), field, info, path, site, box, field.key))
         return self._entries
 
     def __len__(self) -> int:
@@ -96,19 +92,17 @@ class Batch:
         """Call the function of the field: an awaitable of the values, or NotImplemented."""
         path, _ = next(iter(self.places[0]))
         assert self.field.batched is not None
-        return self.field.batched(self.ex, self.field, self.sources, self.ex.info(self.field, path))
+        return self.field.batched(self.run, self.field, self.sources, self.run.info(self.field, path))
 
 
-def resolve_later(
-    ex: CompiledExecution, field: Field, sources: list[Any], boxes: list[Any], places: Iterable[Place]
-) -> None:
+def resolve_later(run: Run, field: Field, sources: list[Any], boxes: list[Any], places: Iterable[Place]) -> None:
     """Resolve the field of these objects together with that of all others of the level."""
-    batch: Any = ex.pending.get(field)
+    batch: Any = run.pending.get(field)
     if type(batch) is not Batch:
-        left, batch = batch, Batch(ex, field)
+        left, batch = batch, Batch(run, field)
         if left:  # a list of entries: some of a batch were given up
             batch.add([e[0].source for e in left], [e[5] for e in left], [(e[3], e[4]) for e in left])
-        ex.pending[field] = batch
+        run.pending[field] = batch
     batch.add(sources, boxes, places)
 
 
@@ -128,7 +122,7 @@ class Items:
 
     def __init__(self, made: list[Any], nullable: bool, path: Path, site: Site | None) -> None:
         self.made, self.nullable, self.path, self.site = made, nullable, path, site
-        # All that is below an object has to lead through the very same path to it: `is_under` of `executor_waiting`.
+        # All that is below an object has to lead through the very same path to it: `is_under` of `running.waiting`.
         self.known: dict[tuple[int, tuple[Field, ...]], tuple[Path, Site | None, Any]] = {}
 
     def at(self, index: int, way: tuple[Field, ...]) -> tuple[Path, Site | None, Any]:

@@ -5,22 +5,20 @@ calls it through three more functions. Where nothing else hangs on the field (pe
 handlers, a field class of its own) the same can be known in advance. What does is called through the wrapper.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from graphql import GraphQLField, GraphQLSchema
-from strawberry.types.arguments import StrawberryArgument, convert_arguments
+from graphql import GraphQLField, GraphQLSchema, get_argument_values, get_nullable_type, is_leaf_type
+from graphql.execution.values import VariableValues
+from strawberry.types.arguments import InputContext, StrawberryArgument, convert_arguments
+from strawberry.types.base import StrawberryMaybe, StrawberryOptional, has_object_definition
 from strawberry.types.field import StrawberryField
 from strawberry.types.maybe import Some
 
-from graph.execution.compiling.arguments import inputs_of, is_plain_input, template
+from graph.execution.compiling.arguments import Build, Hole, Template, inputs_of, is_plain_input, variables_of
+from graph.execution.compiling.fields import Field
+from graph.execution.run import Run
 from graph.execution.values import IMMUTABLE, UNSEEN
-
-if TYPE_CHECKING:
-    from graph.execution.compiling.plans import Field
-    from graph.execution.running.executor import CompiledExecution
 
 SEEN = object()
 
@@ -62,47 +60,47 @@ class Direct:
         self.parents = [p.name for p in (resolver.parent_parameter, resolver.root_parameter) if p]
         self.info_name = resolver.info_parameter.name if resolver.info_parameter else None
 
-    def call(self, ex: CompiledExecution, owner: Field, source: Any, info: Any) -> Any:
+    def call(self, run: Run, owner: Field, source: Any, info: Any) -> Any:
         """What the resolver returns for the source."""
         if self.info_name is None:
-            kwargs = self.converted(ex, owner, None) if self.arguments else {}
+            kwargs = self.converted(run, owner, None) if self.arguments else {}
         else:
             strawberry_info = self.info_class(_raw_info=info, _field=self.field)
-            kwargs = self.converted(ex, owner, strawberry_info) if self.arguments else {}
+            kwargs = self.converted(run, owner, strawberry_info) if self.arguments else {}
             kwargs[self.info_name] = strawberry_info
         for name in self.parents:
             kwargs[name] = source
         return self.function(source, **kwargs) if self.self_ else self.function(**kwargs)
 
-    def converted(self, ex: CompiledExecution, owner: Field, info: Any) -> dict[str, Any]:
+    def converted(self, run: Run, owner: Field, info: Any) -> dict[str, Any]:
         """The arguments as Strawberry hands them over, converted once for all parents, each with copies of its own.
 
         Those without variables that nobody can change are converted once for good.
         """
         if owner.constants is not None:
             return owner.constants.copy()
-        known = ex.converted.get(owner, UNSEEN)
+        known = run.converted.get(owner, UNSEEN)
         if type(known) is tuple:
             values, shared = known
             return values.copy() if shared else {name: copied(value) for name, value in values.items()}
         fresh: dict[str, Any] | None = None
         if owner.args is None:
             if owner.template is UNSEEN:
-                owner.template = template(ex, owner, self)
+                owner.template = template(run, owner, self)
             if owner.template is not None:
-                fresh = owner.template.fill(ex.variable_values.coerced)
+                fresh = owner.template.fill(run.variable_values.coerced)
                 if fresh is not None and not owner.template.converts:
                     return fresh
         if fresh is None:
-            fresh = self.convert(ex.arguments(owner) if owner.args is None else owner.args, info)
+            fresh = self.convert(run.arguments(owner) if owner.args is None else owner.args, info)
         if known is UNSEEN:
-            ex.converted[owner] = SEEN  # most fields are called once; the second call shows that it pays
+            run.converted[owner] = SEEN  # most fields are called once; the second call shows that it pays
         elif known is SEEN:
             shared = all(isinstance(value, IMMUTABLE) for value in fresh.values())
             try:
-                ex.converted[owner] = {name: copied(value) for name, value in fresh.items()}, shared
+                run.converted[owner] = {name: copied(value) for name, value in fresh.items()}, shared
             except CannotCopy:
-                ex.converted[owner] = None
+                run.converted[owner] = None
             if shared and owner.args is not None:
                 owner.constants = fresh.copy()
         return fresh
@@ -145,3 +143,37 @@ def takes_context(type_: Any) -> bool:
     """
     makes = [kind.__strawberry_definition__.from_input for kind in inputs_of(type_)]
     return any(make is not None and not getattr(make, "by_value", False) for make in makes)
+
+
+def template(run: Run, field: Field, resolver: Direct) -> Template | None:
+    """The template of a field's arguments; None when they have to be converted each time."""
+    names = variables_of(field.nodes[0])
+    sources, coerced = run.variable_values
+    if any(name not in sources for name in names):
+        return None
+    # Before anything is made with holes: what a class does with them is nobody's to see.
+    if not all(is_plain_input(kind) for argument in resolver.arguments for kind in inputs_of(argument.type)):
+        return None
+    values = VariableValues(sources, {**coerced, **{name: Hole(name) for name in names}})
+    try:
+        arguments = get_argument_values(field.definition, field.nodes[0], values, None, run.hide_suggestions)
+        whole = {}
+        for argument in resolver.arguments:
+            name = resolver.name_of(argument)
+            hole = arguments.get(name)
+            if type(hole) is Hole and not is_leaf_type(get_nullable_type(sources[hole.name].signature.type)):
+                whole[argument.python_name] = conversion(arguments.pop(name).name, resolver, argument)
+        return Template(names, resolver.convert(arguments, None), whole)
+    except Exception:  # whatever a conversion has against holes, it is done with the values themselves then
+        return None
+
+
+def conversion(variable: str, resolver: Direct, argument: StrawberryArgument) -> Build:
+    """Converts the value of a variable, which is not null, as `convert_argument` of Strawberry does."""
+    kind: Any = argument.type
+    context = InputContext(None, resolver.config, resolver.registry, (resolver.name_of(argument),))
+    if isinstance(kind, StrawberryOptional) and not isinstance(kind, StrawberryMaybe):
+        kind = kind.of_type
+    if has_object_definition(kind) and (make := kind.__strawberry_definition__.from_input) is not None:
+        return lambda variables: make(kind, variables[variable], context)
+    return lambda variables: context.convert(variables[variable], kind)

@@ -5,14 +5,14 @@ a strict serialiser, and what that does not accept raises. Nothing was changed u
 graphql-core complete the same position from the start: errors, null propagation and odd values stay its own.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
+import linecache
+import weakref
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from itertools import chain, count
+from typing import Any, NamedTuple, NoReturn, Protocol
 from uuid import UUID
 
 from graphql import (
@@ -31,9 +31,12 @@ from graphql import (
     is_object_type,
 )
 
+from graph.execution.compiling.fields import Field
 from graph.execution.values import (
     ORDINARY,
+    Natives,
     Surprise,
+    Types,
     is_accepted,
     ordinary,
     plain_items,
@@ -44,9 +47,8 @@ from graph.execution.values import (
     written_form,
 )
 
-if TYPE_CHECKING:
-    from graph.execution.compiling.compiler import Compiler
-    from graph.execution.compiling.plans import Field, ObjectPlan
+NUMBERS = count(1)
+"""Of the generated functions of a process."""
 
 LARGEST_FLOAT = 1.7976931348623157e308
 INT = "-2147483648 <= {v} <= 2147483647"  # GraphQL, section 3.5.1
@@ -101,12 +103,27 @@ class Hole(NamedTuple):
     """Expressions of the object and of what is made of it."""
 
 
+class Known(Protocol):
+    """What code is made from beside the fields themselves."""
+
+    types: Types
+    natives: Natives
+
+    def selected(self, type_: Any, details: Any) -> Sequence[Field]:
+        """The fields that a selection has on one object type."""
+        ...
+
+    def many(self, type_: Any, details: Any) -> Callable[[list[Any]], list[Any]] | None:
+        """What completes a list of values of the type, if no resolver is needed for them."""
+        ...
+
+
 class Source:
     """The source of one generated function and the names that it uses."""
 
-    def __init__(self, compiler: Compiler, kind: type | None = None) -> None:
+    def __init__(self, known: Known, kind: type | None = None) -> None:
         """`kind` is the class of the objects, when the code is for one class of rows only."""
-        self.compiler = compiler
+        self.known = known
         # By the expression of an object: its class, and the expression of the row that it is or holds.
         self.rows: dict[str, tuple[type, str]] = {} if kind is None else {"o": (kind, row_of(kind))}
         self.names: dict[str, Any] = {
@@ -132,15 +149,15 @@ class Source:
             self.names[name] = value
         return name
 
-    def object(self, plan: ObjectPlan, src: str) -> str | None:
-        """The object that the selection of the plan makes of `src`; None when a resolver is needed for it."""
-        text, resolved = self.skeleton(plan, src)
+    def object(self, fields: Sequence[Field], src: str) -> str | None:
+        """The object that the selection makes of `src`; None when a resolver is needed for it."""
+        text, resolved = self.skeleton(fields, src)
         return None if resolved else text
 
-    def skeleton(self, plan: ObjectPlan, src: str = "o") -> tuple[str, list[Field]]:
+    def skeleton(self, fields: Sequence[Field], src: str = "o") -> tuple[str, list[Field]]:
         """The same with null for each field that needs its resolver, and these fields."""
         parts, resolved = [], []
-        for field in plan.fields:
+        for field in fields:
             value = self.field(field, src)
             if value is None:
                 resolved.append(field)
@@ -168,13 +185,13 @@ class Source:
     def part(self, field: Field, kind: type, row: str) -> str | None:
         """The object that rows of the class bring along for the field, read from the row itself."""
         view, type_ = view_of(kind, field.carried or ""), get_nullable_type(field.return_type)
-        accepted = self.compiler.types.acceptance(type_)
+        accepted = self.known.types.acceptance(type_)
         if view is None or accepted is None or not is_accepted(view, accepted):
             return None
         src = f"{self.name('view', view)}({row})"
         self.rows[src] = view, row
         self.way = (*self.way, field)
-        text, resolved = self.skeleton(self.compiler.subplan(type_, field.details), src)
+        text, resolved = self.skeleton(self.known.selected(type_, field.details), src)
         if resolved and self.holes is not None and all(hole.batched for hole in resolved):
             box = self.name("box")
             text = f"({box} := {text})"
@@ -188,14 +205,14 @@ class Source:
         type_ = get_nullable_type(field.return_type)
         if type_ is field.return_type or not is_list_type(type_) or not is_non_null_type(type_.of_type):
             return None
-        many = self.compiler.many(type_.of_type, field.details)
+        many = self.known.many(type_.of_type, field.details)
         return None if many is None else self.name("lists", partial(each_list, many))
 
     def text(self, field: Field, kind: type, row: str, src: str) -> str | None:
         """The value of a leaf that the row has as text, if it is what the leaf's type would write."""
         assert field.attribute is not None
         getter, type_ = written_form(kind, field.attribute), get_nullable_type(field.return_type)
-        if getter is None or not self.compiler.natives.writes(type_, getter.kind):
+        if getter is None or not self.known.natives.writes(type_, getter.kind):
             return None
         nullable = not is_non_null_type(field.return_type)
         read = f"{row}[{getter.position}]"
@@ -214,9 +231,9 @@ class Source:
         v = self.name("v")
         if is_list_type(type_):
             body = self.items(type_.of_type, details, v)
-        elif is_object_type(type_) and (accepted := self.compiler.types.acceptance(type_)) is not None:
+        elif is_object_type(type_) and (accepted := self.known.types.acceptance(type_)) is not None:
             known, accept = self.name("k", accepted[0]), self.name("a", accepted[1])
-            body = self.object(self.compiler.subplan(type_, details), v)
+            body = self.object(self.known.selected(type_, details), v)
             body = body and f"({body} if type({v}) in {known} or {accept}({v}) else None)"
         else:
             body = None
@@ -234,7 +251,7 @@ class Source:
         inner = get_nullable_type(item_type)
         if inner is item_type or not is_object_type(inner):
             return one_by_one
-        loop = self.name("loop", self.compiler.many(item_type, details))
+        loop = self.name("loop", self.known.many(item_type, details))
         return f"({loop}({v}) if type({v}) is list and len({v}) >= {LONG} else {one_by_one})"
 
     def leaf(self, type_: Any, nullable: bool, src: str) -> str:
@@ -257,7 +274,7 @@ class Source:
         return f"({v} if {test}{f' or {v} is None' if nullable else ''} else {strict}({v}))"
 
     def id(self, nullable: bool, v: str, strict: str, first: str) -> str:
-        uuid, native = self.name("t", UUID), self.compiler.natives.enabled
+        uuid, native = self.name("t", UUID), self.known.natives.enabled
         same = f"type{first} is str" + (f" or type({v}) is {uuid}" if native else "")
         null = f" or {v} is None" if nullable else ""
         return f"({v} if {same}{null} else str({v}) if isinstance({v}, {uuid}) else {strict}({v}))"
@@ -274,7 +291,7 @@ class Source:
 
     def scalar(self, type_: Any, nullable: bool, v: str, strict: str, first: str) -> str:
         """A custom scalar. Datetimes stay native in UTC only: for these orjson is known to write the same."""
-        native = self.compiler.natives.classes.get(type_.name, set())
+        native = self.known.natives.classes.get(type_.name, set())
         tests = []
         for kind in native:
             test = f"type({v}) is {self.name('t', kind)}"
@@ -284,28 +301,28 @@ class Source:
         tests[0] = tests[0].replace(f"type({v})", f"type{first}", 1)
         return f"({v} if {' or '.join(tests)}{f' or {v} is None' if nullable else ''} else {strict}({v}))"
 
-    def one(self, plan: ObjectPlan) -> Callable[[Any], Any]:
+    def one(self, fields: Sequence[Field]) -> Callable[[Any], Any]:
         """`f(o)`: one object, null in place of the fields that need their resolver."""
-        text, _ = self.skeleton(plan)
+        text, _ = self.skeleton(fields)
         return self._compiled(f"def f(o):\n return {text}")
 
-    def loop(self, plan: ObjectPlan) -> Callable[[Any], Any]:
+    def loop(self, fields: Sequence[Field]) -> Callable[[Any], Any]:
         """`f(items)`: the list of the objects made of the items, for which no resolver is needed."""
         self.inner = []
-        text, _ = self.skeleton(plan)
+        text, _ = self.skeleton(fields)
         each = "o in items"
         if self.inner:
             names, lists = zip(*self.inner, strict=True)
             each = f"o, {', '.join(names)} in zip(items, {', '.join(lists)})"
         return self._compiled(LOOP.format(name="f", each=each, value=text))
 
-    def level(self, plan: ObjectPlan) -> tuple[Callable[..., Any], list[Hole]] | None:
+    def level(self, fields: Sequence[Field]) -> tuple[Callable[..., Any], list[Hole]] | None:
         """The same when only fields are left over that are resolved for many objects at once, and these.
 
         `f(items, object, made, object, made, ...)`: two functions for each hole, called with its object and box.
         """
         self.holes = []
-        text, resolved = self.skeleton(plan)
+        text, resolved = self.skeleton(fields)
         if not all(field.batched for field in resolved):
             return None
         holes = [*self.holes, *(Hole(field, (), "o", "made") for field in resolved)]
@@ -316,6 +333,10 @@ class Source:
 
     def _compiled(self, text: str) -> Callable[[Any], Any]:
         # Only names made here, Python identifiers of attributes and repr() of keys become source text.
-        exec(compile("\n".join([*self.helpers, text]), "<selection>", "exec"), self.names)  # noqa: S102
+        code, name = "\n".join([*self.helpers, text]), f"<selection {next(NUMBERS)}>"
+        exec(compile(code, name, "exec"), self.names)  # noqa: S102
         function: Callable[[Any], Any] = self.names["f"]
+        # As long as the function lives, a traceback and a debugger show its lines.
+        linecache.cache[name] = len(code), None, code.splitlines(keepends=True), name
+        weakref.finalize(function, linecache.cache.pop, name, None).atexit = False
         return function

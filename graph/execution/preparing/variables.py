@@ -15,8 +15,8 @@ from graphql.execution.values import (
 from graphql.language.parser import MAX_NESTING_DEPTH
 from graphql.utilities.coerce_input_value import coerce_default_value
 
-from graph.execution.preparing.coercion import Coerce, Odd, coercer, nesting
 from graph.execution.errors import BAD_USER_INPUT, coded
+from graph.execution.preparing.coercion import Coerce, Odd, coercer, nesting
 from graph.execution.preparing.documents import Operation
 
 MAX_ERRORS = 50

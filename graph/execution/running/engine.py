@@ -15,7 +15,7 @@ from graphql.execution.executor import Executor, default_field_resolver, default
 from graphql.execution.values import VariableValues
 from strawberry.execution import optimized_is_awaitable
 
-from graph.execution.compiling.plans import Facts
+from graph.execution.compiling.facts import Facts
 from graph.execution.errors import (
     Classify,
     Report,

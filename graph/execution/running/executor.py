@@ -1,4 +1,4 @@
-"""The compiled executor: graphql-core's executor with the plans of `compiler` in place of its walk of the document.
+"""The compiled executor: graphql-core's executor with the plans of `compiling` in place of its walk of the document.
 
     Executor (graphql-core)
     ├── PlainExecutor        Strawberry's info for resolvers, no incremental delivery
@@ -38,11 +38,14 @@ from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from graph.execution.compiling.batches import Later
-from graph.execution.compiling.compiler import Compiler
-from graph.execution.compiling.plans import PENDING, Facts, Field, ObjectPlan, Position, Site, TooLarge, new
-from graph.execution.values import ORDINARY
+from graph.execution.compiling.compiler import Compiler, TooLarge
+from graph.execution.compiling.facts import Facts
+from graph.execution.compiling.fields import PENDING, Field, Position
+from graph.execution.compiling.plans import ObjectPlan, new, run_field
 from graph.execution.preparing.documents import MAX_PLANS
-from graph.execution.running.waiting import Entry, Waiting, is_under
+from graph.execution.run import Entry, Site
+from graph.execution.running.waiting import Waiting, is_under
+from graph.execution.values import ORDINARY
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +185,7 @@ class CompiledExecution(Executor[Any]):
             data[field.key] = field.constant
             return
         data[field.key] = None
-        result = field.run(self, self.root_value, None, None, data)
+        result = run_field(self, field, self.root_value, None, None, data)
         if result is not PENDING:
             data[field.key] = result
 

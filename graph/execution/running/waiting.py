@@ -3,7 +3,7 @@
 A group is all the awaitables of one field. Groups of a level run concurrently; a group is completed in one pass when
 all of it is done, so that what its values lead to is asked for at once and each dataloader gets one batch per level.
 Futures need neither a task nor a callback each: only the first unfinished one of a group is watched. A field that is
-resolved for many objects at once (`compiler_batches`) is awaited once.
+resolved for many objects at once (`compiling.batches`) is awaited once.
 
 A group does not wait for its slowest member for ever: from time to time (`PATIENCE`, then twice as long) it is looked
 at as a whole, and when some of it is done that part is completed. That bounds how late an error is noticed which
@@ -14,22 +14,16 @@ from __future__ import annotations
 
 from asyncio import Future, ensure_future, gather, get_running_loop, iscoroutine, isfuture
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphql import GraphQLError, is_non_null_type
 from graphql.pyutils import Path
 
 from graph.execution.compiling.batches import Batch, Later
-from graph.execution.compiling.plans import PENDING
-
-if TYPE_CHECKING:
-    from graph.execution.compiling.plans import Position, Site
-    from graph.execution.running.executor import CompiledExecution
+from graph.execution.compiling.fields import PENDING
+from graph.execution.run import Entry, Run, Site
 
 PATIENCE = 0.01  # seconds
-
-# The awaitable, its position, the info, path and site, and where the completed value is stored: container and key.
-Entry = tuple[Any, "Position", Any, Path, "Site | None", Any, Any]
 
 
 def is_under(path: Path | None, ancestor: Path | None) -> bool:
@@ -186,7 +180,7 @@ class BatchGroup:
 class Waiting:
     """Everything that one operation waits for at a time."""
 
-    def __init__(self, executor: CompiledExecution) -> None:
+    def __init__(self, executor: Run) -> None:
         self.ex, self.loop = executor, get_running_loop()
         self.groups: list[Group | BatchGroup] = []
         self.cancelled: list[Future[Any]] = []

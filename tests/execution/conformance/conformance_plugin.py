@@ -17,7 +17,7 @@ import pytest
 from graphql.execution.executor_throwing_on_incremental import ExecutorThrowingOnIncremental
 from graphql.execution.incremental import IncrementalExecutor
 
-from graph.execution.compiling.plans import Facts
+from graph.execution.compiling.facts import Facts
 from graph.execution.running.executor import CompiledExecution
 
 MODE = os.environ.get("CONFORMANCE", "pure")
