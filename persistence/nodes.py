@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Uuid, and_, bindparam, column, func, select, true
+from sqlalchemy import ColumnElement, Uuid, and_, any_, bindparam, cast, column, func, select, true
 
 from persistence.models import Base
 from persistence.rows.reading import Statement, reader, selection, unseen, view_class
@@ -33,6 +33,15 @@ def visible_by_id(model: type[Base], columns: frozenset[str], is_admin: bool) ->
     visible = true() if is_admin else OWNER[model] == asked.c.viewer
     joined = source.join(asked, and_(table.c.id == asked.c.id, visible, is_open(model)))
     return Statement(select(*selected, asked.c.place).select_from(joined), model.__entity__, model)
+
+
+@lru_cache(1_024)
+def open_by_ids(model: type[Base], columns: frozenset[str]) -> Statement[Any]:
+    """Rows of one table by their ids (`ids`), with the given columns, for who may see them; none of closed accounts."""
+    table = model.__table__
+    selected, _ = selection(model, columns)
+    ids = unseen("ids", table.c.id.type)
+    return Statement(select(*selected).where(table.c.id == any_(cast(ids, ids.type)), is_open(model)), model.__entity__)
 
 
 async def by_ids(

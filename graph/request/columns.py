@@ -5,13 +5,14 @@ from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID
 
-from graphql import GraphQLType, get_named_type
+from graphql import GraphQLType, get_named_type, is_non_null_type
 
 from graph.execution.preparing.lookahead import selected
 from graph.request.context import Info
+from graph.request.refusals import vanished
 from graph.types.naming import camel
 from persistence.models import Base
-from persistence.rows.reading import by_ids
+from persistence.nodes import open_by_ids
 
 T = TypeVar("T")
 
@@ -102,12 +103,17 @@ def joined(row: Any, relation: str) -> Any:
 def load(info: Info, model: type[Base], id: UUID) -> Any:
     """The row of a to-one field: loaded for all its siblings in one statement, with the columns they select.
 
-    The caller has made sure that the viewer may see it. A row that is gone meanwhile loads None.
+    The caller has made sure that the viewer may see it. A row that is gone meanwhile loads None. Where the field has to
+    lead somewhere, what it belongs to is gone with it: the answer has null in its place, and `vanished` says why.
     """
     context, columns = info.context, selected_columns(info)
+    required = is_non_null_type(info._raw_info.return_type)
 
     async def fetch(ids: Sequence[UUID]) -> Mapping[UUID, Any]:
-        rows = await context.session.fetch(by_ids(model, columns), {"ids": ids})
-        return {row.id: row for row in rows}
+        rows = await context.session.fetch(open_by_ids(model, columns), {"ids": ids})
+        found: dict[UUID, Any] = {row.id: row for row in rows}
+        if required:
+            found |= {id: vanished(model.__entity__) for id in ids if id not in found}
+        return found
 
-    return context.loaders.get((model, columns), fetch).load(id)
+    return context.loaders.get((model, columns, required), fetch).load(id)
