@@ -10,8 +10,9 @@ RUN UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1 ./run install && rm -rf .venv/.uv
 COPY pyproject.toml alembic.ini schema.graphql ./
 COPY alembic alembic
 COPY persistence persistence
+COPY background background
 COPY graph graph
-RUN python -m compileall -q alembic persistence graph && install -d -m 0700 -o nobody -g nogroup /data
+RUN python -m compileall -q alembic persistence background graph && install -d -m 0700 -o nobody -g nogroup /data
 
 ENV TASKSTORE_DATA_DIR=/data TASKSTORE_ENVIRONMENT=production TASKSTORE_LOG_FORMAT=json
 VOLUME /data

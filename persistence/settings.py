@@ -97,6 +97,8 @@ class Settings:
     log_format: str = setting("auto", "auto: console on a terminal, else JSON", choices=("auto", "console", "json"))
     log_level: str = setting("info", "least level that is logged", choices=("debug", "info", "warning", "error"))
 
+    background: bool = setting(True, "run the background loops beside the requests; otherwise ./run work does")
+
     # Accounts
     sign_up: bool = setting(True, "anyone may sign up")
     sign_ups_per_hour: float = setting(

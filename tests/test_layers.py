@@ -44,7 +44,7 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {name_of(path): path for package in ("graph", "persistence") for path in sources(package)}
+MODULES = {name_of(path): path for package in ("graph", "background", "persistence") for path in sources(package)}
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -64,12 +64,16 @@ def uses(module: str) -> set[str]:
     for name in imported(MODULES[module]):
         while name not in MODULES and "." in name:
             name = name.rpartition(".")[0]
-        if name in MODULES and name not in (module, "graph", "persistence"):
+        if name in MODULES and name not in (module, "graph", "background", "persistence"):
             found.add(name)
     return found
 
 
 IMPORTS: Mapping[str, set[str]] = {module: uses(module) for module in MODULES}
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
 def level(module: str, levels: tuple[str, ...]) -> int:
@@ -79,10 +83,6 @@ def level(module: str, levels: tuple[str, ...]) -> int:
     while ".".join(parts) not in names:
         parts.pop()
     return names[".".join(parts)]
-
-
-def within(name: str, packages: tuple[str, ...]) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
 def circles(arrows: Mapping[str, set[str]]) -> list[str]:
@@ -100,7 +100,7 @@ def circles(arrows: Mapping[str, set[str]]) -> list[str]:
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_no_arrow_runs_up(module: str) -> None:
     package = module.split(".")[0]
-    levels = PERSISTENCE if package == "persistence" else GRAPH
+    levels = {"persistence": PERSISTENCE, "graph": GRAPH, "background": ("background",)}[package]
     up = [
         used
         for used in IMPORTS[module]
@@ -108,6 +108,16 @@ def test_no_arrow_runs_up(module: str) -> None:
     ]
 
     assert up == []
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if within(module, ("background",))])
+def test_the_loops_know_the_store_only(module: str) -> None:
+    assert [name for name in IMPORTS[module] if within(name, ("graph",))] == []
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if within(module, ("persistence",))])
+def test_the_store_does_not_know_the_loops(module: str) -> None:
+    assert [name for name in IMPORTS[module] if within(name, ("background",))] == []
 
 
 @pytest.mark.parametrize("module", sorted(GROUND))

@@ -120,6 +120,7 @@ def make_parser() -> argparse.ArgumentParser:
         return command
 
     add_serve(add(commands, "serve", "serving.serve", "start the server (the default)", SERVE))
+    add(commands, "work", "serving.work", "run the background loops in a process of their own", WORK)
     installing = add(commands, "install", "serving.install", "only make the environment, from the lock files")
     installing.add_argument("--dev", action="store_true", help="with the tools for tests")
     add(commands, "test", "serving.test", "run all tests; takes the arguments of pytest", TEST)
@@ -293,6 +294,13 @@ Only the secret is printed to standard output, and only this once: the store kee
 examples:
   ./run token create --email test@example.com
   TOKEN=$(./run token create --email admin@example.com --scope READ --scope ADMIN --expires-in 12h --name nightly)"""  # noqa: S105  # not a password
+
+WORK = """\
+What the server does beside the requests as well, unless TASKSTORE_BACKGROUND=false: delete what is too old, and what
+closed accounts own. Any number of processes may do it at once.
+
+example:
+  TASKSTORE_BACKGROUND=false ./run serve --workers 4     and in another terminal: ./run work"""
 
 SEED = """\
 Doing it again adds nothing twice, and gives the accounts fresh tokens."""

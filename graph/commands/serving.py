@@ -1,10 +1,13 @@
-"""The commands that start the server, and fill it for a demo: `./run serve`, `./run seed`."""
+"""The commands that start the server, and fill it for a demo: `./run serve`, `./run work`, `./run seed`."""
 # ruff: noqa: T201  # their output is what they are for
 
 import argparse
 
 import persistence.seed
+from background.housekeeping import housekeeping
+from background.loops import run as run_loops
 from graph.commands.schema import check_manifest
+from graph.server import logs
 from graph.server import process as server
 from graph.server.database import CommandFailed, database, run
 from persistence.settings import load
@@ -20,6 +23,14 @@ def serve(options: argparse.Namespace) -> int:
         reload=options.reload,
         migrate=options.migrate,
     )
+
+
+def work(options: argparse.Namespace) -> None:
+    """The background loops in a process of their own."""
+    with server.terminated_cleanly(), database(migrated=True) as settings:
+        logs.configure(settings)
+        print("taskstore: the background loops run. Ctrl-C stops them.", flush=True)
+        run(settings, lambda engine: run_loops(housekeeping(engine, settings)))
 
 
 def test(options: argparse.Namespace) -> None:

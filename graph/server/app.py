@@ -4,8 +4,7 @@ import asyncio
 import gc
 import json
 import os
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -17,6 +16,9 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
+from background.housekeeping import housekeeping
+from background.loops import Loop, in_transaction
+from background.loops import run as run_loops
 from graph.execution.preparing.bounds import Bounds
 from graph.execution.preparing.cost import Costs
 from graph.execution.preparing.documents import Documents
@@ -38,26 +40,19 @@ from graph.transport.budget import Budget, MemoryBudget
 from graph.transport.host import OperationRecord
 from graph.transport.http import GraphQLEndpoint, HttpOptions
 from graph.transport.persisted import PersistedDocuments, load_manifest
-from persistence import budgets, throttle, tokens
 from persistence import settings as configuration
+from persistence import tokens
 from persistence.connections.address import parse
 from persistence.connections.engine import DatabaseUnreachable, create_engine, ping
 from persistence.passwords import Passwords
 from persistence.session import Session
 from persistence.settings import Settings, variable
-from persistence.writes import closing, idempotency
 
 T = TypeVar("T")
 
-HOUSEKEEPING_SECONDS = 30.0
-TRANSACTION_SECONDS = 60.0
-"""What a transaction of the housekeeping may take: a server process that hangs does not end a statement by itself."""
+NOTE_SECONDS = 30.0
 """How often it is written down which tokens were used."""
-FORGET_EVERY = 60
-"""Every so many rounds of housekeeping, from the first one on, what is too old is deleted."""
 API_PATHS = ("/graphql", "/graphql/")
-ERASE_SECONDS = 2.0
-"""How often it is looked for accounts that are closed and not deleted yet."""
 GC_THRESHOLD = 50_000
 """Objects made before the collector looks at the young ones: an answer of 1,000 rows must not start it ten times."""
 
@@ -170,14 +165,16 @@ def create_app(settings: Settings, demo_accounts: Sequence[DemoAccount] = ()) ->
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         await greet_database(services)
-        keepers = [asyncio.create_task(keep(services)) for keep in (keep_house, erase_closed_accounts)]
+        loops = [Loop(partial(note_used_tokens, services), NOTE_SECONDS)]
+        if settings.background:
+            loops += housekeeping(services.engine, settings)
+        keeper = asyncio.create_task(run_loops(loops))
         spare_the_collector()
         yield {DOOR: Door(Allowance.of(settings), services.proxies)}
         await endpoint.close()
-        for keeper in keepers:
-            keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeper
+        keeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeper
         with suppress(Exception):  # the database may be gone already
             await note_used_tokens(services)
         await services.engine.dispose()
@@ -270,41 +267,6 @@ async def greet_database(services: Services) -> None:
         logs.log.warning("database unreachable", reason=str(error))
 
 
-async def keep_house(services: Services) -> None:
-    """Write down which tokens were used, and delete what is too old, for as long as the server runs."""
-    rounds = 0
-    while True:
-        await asyncio.sleep(HOUSEKEEPING_SECONDS)
-        rounds += 1
-        await unless_it_fails(note_used_tokens(services))
-        if rounds % FORGET_EVERY == 1:
-            await forget_old(services)
-
-
-async def erase_closed_accounts(services: Services) -> None:
-    """Delete what closed accounts own, batch by batch, for as long as the server runs. Others come first: after each
-    batch it rests for as long as that took."""
-    while True:
-        await asyncio.sleep(ERASE_SECONDS)
-        await unless_it_fails(erase_all(services))
-
-
-async def erase_all(services: Services) -> None:
-    """Delete what closed accounts own, until nothing is left that no other server is at."""
-    began = time.monotonic()
-    while await in_own_session(services, closing.erase):
-        await asyncio.sleep(min(time.monotonic() - began, 1.0))
-        began = time.monotonic()
-
-
-async def unless_it_fails(work: Awaitable[None]) -> None:
-    """Do a part of the housekeeping. What fails is tried again next time, and keeps nothing else from being done."""
-    try:
-        await work
-    except Exception as error:
-        logs.log.warning("housekeeping failed", exc_info=error)
-
-
 async def note_used_tokens(services: Services) -> None:
     used, services.used_tokens = services.used_tokens, set()
     if not used:
@@ -313,36 +275,7 @@ async def note_used_tokens(services: Services) -> None:
     async def work(session: Session) -> None:
         await tokens.used(session, used)
 
-    await in_own_session(services, work)
-
-
-async def forget_old(services: Services) -> None:
-    """Delete what is too old, each batch in a transaction of its own, until nothing is left of it."""
-    settings = services.settings
-    full = partial(budgets.forget_full, capacity=settings.rate_budget, refill=settings.rate_refill)
-    await unless_it_fails(forget_answers(services))
-    for forget in (throttle.forget_old, full):
-        await unless_it_fails(in_batches(services, forget))
-
-
-async def forget_answers(services: Services) -> None:
-    after = await in_own_session(services, idempotency.forget_old)
-    while after is not None:
-        after = await in_own_session(services, partial(idempotency.forget_old, after=after))
-
-
-async def in_batches(services: Services, forget: Callable[[Session], Awaitable[bool]]) -> None:
-    while await in_own_session(services, forget):
-        pass
-
-
-async def in_own_session(services: Services, work: Callable[[Session], Awaitable[T]]) -> T:
-    session = Session(services.engine)
-    try:
-        async with asyncio.timeout(TRANSACTION_SECONDS):
-            return await session.transact(work)
-    finally:
-        await session.close()
+    await in_transaction(services.engine, work)
 
 
 def app_from_environment() -> Starlette:

@@ -227,7 +227,7 @@ def run_uvicorn(settings: Settings, listener: socket.socket, reload: bool) -> in
         backlog=BACKLOG,
         workers=settings.workers,
         reload=reload,
-        reload_dirs=[str(ROOT / "graph"), str(ROOT / "persistence")] if reload else None,
+        reload_dirs=[str(ROOT / name) for name in ("graph", "background", "persistence")] if reload else None,
     )
     server = uvicorn.Server(config)
     if reload:

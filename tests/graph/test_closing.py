@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from background.housekeeping import erase_closed
 from graph.request.context import Services
-from graph.server.app import erase_all
 from persistence.models import Role
 from persistence.writes import closing
 from tests.conftest import PASSWORD, Account, Api
@@ -158,7 +158,7 @@ async def test_deleting_takes_few_statements_whatever_the_account_owns(
     document = "mutation Delete($input: DeleteUserInput!) { deleteUser(input: $input) { id errors { code } } }"
     answer = await api.run(document, admin, input={"id": str(account.id)})
     left = await everything(engine, account.id)
-    await erase_all(services)
+    await erase_closed(services.engine)
     after = await everything(engine, account.id)
 
     assert answer.data["deleteUser"] == {"id": str(account.id), "errors": []}

@@ -355,7 +355,7 @@ async def test_a_mutation_that_was_done_is_not_said_to_be_undone_because_its_ans
 async def test_a_connection_that_hangs_does_not_end_the_housekeeping(
     quick: Settings, account: Account, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graph.server.app.TRANSACTION_SECONDS", 1.0)
+    monkeypatch.setattr("background.loops.TRANSACTION_SECONDS", 1.0)
     own = create_engine(replace(quick, pool_size=1, pool_overflow=0))
     services = Services(quick, own, Passwords(1))
     async with own.connect() as connection:

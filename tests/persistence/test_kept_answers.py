@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from background.housekeeping import forget_old
 from graph.request.context import Services
-from graph.server.app import forget_old
 from persistence import migrations, tasks, throttle, tokens, users
 from persistence.connections.engine import create_engine
 from persistence.models import Role, Scope, TokenKind
@@ -180,7 +180,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> int:
 async def test_what_has_piled_up_is_deleted_in_small_transactions(
     write: Write, raw: Raw, services: Services, small: int
 ) -> None:
-    await forget_old(services)
+    await forget_old(services.engine, services.settings)
     scope = uuid.uuid4()
     await old_answers(raw, scope, 35)
     left, after = [], await write(idempotency.forget_old)
@@ -200,7 +200,7 @@ async def test_housekeeping_deletes_all_that_has_piled_up(raw: Raw, services: Se
             "INSERT INTO sign_in_attempts (subject, failures, last_at) VALUES (:s, 1, now() - interval '2 days')",
             s=subject,
         )
-    await forget_old(services)
+    await forget_old(services.engine, services.settings)
 
     assert await left_of(raw, scope) == 0
     assert await raw("SELECT subject FROM sign_in_attempts WHERE subject = ANY(:all)", all=subjects) == []
@@ -216,7 +216,7 @@ async def test_a_part_of_the_housekeeping_that_fails_keeps_nothing_else_from_bei
     insert = "INSERT INTO sign_in_attempts (subject, failures, last_at) VALUES (:s, 1, now() - interval '2 days')"
     await raw(insert, s=subject)
     monkeypatch.setattr(idempotency, "forget_old", fails)
-    await forget_old(services)
+    await forget_old(services.engine, services.settings)
 
     assert await raw("SELECT subject FROM sign_in_attempts WHERE subject = :s", s=subject) == []
 
@@ -229,9 +229,9 @@ async def test_an_old_answer_that_is_locked_holds_up_no_others(
     async with engine.begin() as connection:
         lock = "SELECT key_hash FROM idempotency_keys WHERE scope_id = :scope ORDER BY created_at LIMIT 3 FOR UPDATE"
         await connection.execute(text(lock), {"scope": scope})
-        await forget_old(services)
+        await forget_old(services.engine, services.settings)
         assert await left_of(raw, scope) == 3
-    await forget_old(services)
+    await forget_old(services.engine, services.settings)
 
     assert await left_of(raw, scope) == 0
 
@@ -241,7 +241,7 @@ async def test_servers_that_keep_house_at_once_share_the_work(
 ) -> None:
     scope = uuid.uuid4()
     await old_answers(raw, scope, 95)
-    await asyncio.gather(*(forget_old(services) for _ in range(3)))
-    await forget_old(services)
+    await asyncio.gather(*(forget_old(services.engine, services.settings) for _ in range(3)))
+    await forget_old(services.engine, services.settings)
 
     assert await left_of(raw, scope) == 0

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from background.housekeeping import forget_old
 from graph.request.context import Services
-from graph.server.app import forget_old
 from graph.server.budgets import SharedBudget
 from persistence import budgets
 from persistence.session import Session
@@ -107,7 +107,7 @@ async def test_housekeeping_forgets_budgets_that_are_full_again(services: Servic
     key, settings = f"viewer {account.id}", replace(services.settings, rate_budget=50, rate_refill=1e9)
     shared = SharedBudget(services.engine, capacity=50, refill=1e9)
     await shared.take(key, 50)
-    await forget_old(replace(services, settings=settings))
+    await forget_old(services.engine, settings)
     held = await budgets.take(Session(services.engine), key, 0, capacity=99, refill=0.0)
 
     assert held.points == 99, "a row would say 50 at most"
