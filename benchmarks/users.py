@@ -172,7 +172,7 @@ class User:
 
 def listing(user: User) -> dict[str, Any]:
     open_and_due = {"status": {"in": ["TODO", "IN_PROGRESS"]}, "dueAt": {"lt": "2031-06-01T00:00:00Z"}}
-    return {"filter": open_and_due, "orderBy": [{"field": "DUE_AT"}]}
+    return {"filter": open_and_due, "orderBy": [{"field": "DUE"}]}
 
 
 # How often, what, and with which variables. Seven of ten read.

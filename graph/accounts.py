@@ -31,7 +31,7 @@ from persistence import throttle, tokens, users
 from persistence.models import Role, Scope, TokenKind
 from persistence.models import Token as TokenRow
 from persistence.models import User as UserRow
-from persistence.rules.errors import Forbidden, Invalid, LimitReached, Problem
+from persistence.rules.errors import Code, Forbidden, Invalid, LimitReached, Problem
 from persistence.rules.validation import Checked, storable
 from persistence.session import Session
 from persistence.viewer import Viewer
@@ -122,7 +122,9 @@ class ChangePasswordPayload(Payload):
 
 @strawberry.type(description="The account that is no more.")
 class DeleteViewerPayload(Payload):
-    id: strawberry.ID | None = strawberry.field(description="The id of the user who is no more.", default=None)
+    deleted_user_id: strawberry.ID | None = strawberry.field(
+        description="The id of the user who is no more; null when there are errors.", default=None
+    )
 
 
 @strawberry.type
@@ -211,7 +213,7 @@ class AccountMutation:
 
         async def work(session: Session, viewer: Viewer) -> dict[str, UUID]:
             await still_confirmed(session, viewer, confirmed, "password")
-            return {"id": await users.delete(session, viewer, viewer.id, if_version=if_version(input))}
+            return {"deleted_user_id": await users.delete(session, viewer, viewer.id, if_version=if_version(input))}
 
         return await context.govern(DeleteViewerPayload, input, work, user_id=viewer.id)
 
@@ -248,7 +250,7 @@ async def verified(context: Context, email: str, password: str) -> Any:
 
 @asynccontextmanager
 async def guess(
-    context: Context, guessed: throttle.Guessed, message: str, *, code: str
+    context: Context, guessed: throttle.Guessed, message: str, *, code: Code
 ) -> AsyncIterator[Callable[[bool], Awaitable[None]]]:
     """The time in which a guess is looked at. It ends with the call of what is yielded, with whether it was right.
 

@@ -12,7 +12,7 @@ from graph.request.refusals import bad_input
 
 SHORTEST, LONGEST = 0.1, 3600.0
 
-Every = Annotated[
+EverySeconds = Annotated[
     float,
     strawberry.argument(description=f"Seconds between two events: {SHORTEST:g} to {LONGEST:g}."),
 ]
@@ -23,10 +23,10 @@ class ClockSubscription:
     @strawberry.subscription(
         description="The time of the server, at once and then again and again: shows that the connection is alive."
     )
-    async def server_time(self, info: Info, every: Every = 1.0) -> AsyncIterator[datetime]:
+    async def server_time(self, info: Info, every_seconds: EverySeconds = 1.0) -> AsyncIterator[datetime]:
         info.context.reader()
-        if not SHORTEST <= every <= LONGEST:
-            raise bad_input(f"every: {every:g} seconds; {SHORTEST:g} to {LONGEST:g} are allowed.")
+        if not SHORTEST <= every_seconds <= LONGEST:
+            raise bad_input(f"everySeconds: {every_seconds:g} seconds; {SHORTEST:g} to {LONGEST:g} are allowed.")
         while True:
             yield datetime.now(UTC)
-            await asyncio.sleep(every)
+            await asyncio.sleep(every_seconds)

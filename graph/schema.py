@@ -14,7 +14,7 @@ from graph.tokens import TokenMutation
 from graph.types.scalars import DateTime
 from graph.users import UserMutation, UserQuery
 from graph.writes.errors import USER_ERRORS
-from graph.writes.inputs import refuse_nulls
+from graph.writes.inputs import forget_null_defaults, refuse_nulls
 
 
 @strawberry.type(description="What can be read.")
@@ -32,6 +32,27 @@ class Subscription(ClockSubscription):
     pass
 
 
+DESCRIPTION = """\
+The tasks of users: to read, to change and to follow.
+
+**Signing in.** `signUp` and `signIn` answer with a `secret`: send it with every other request as
+`Authorization: Bearer <secret>`, and in the payload of `connection_init` over a WebSocket. Scripts get tokens of their
+own by `createToken`.
+
+**Ids.** An `id` is a UUID, unique over all types. `node` finds anything by it. What belongs to somebody else looks like
+what does not exist.
+
+**Lists** are connections: `first` with `after`, or `last` with `before`, 20 items unless said otherwise, at most 100.
+Cursors are opaque, and belong to their list with its filter and order.
+
+**Mutations** take one `input`. What their sender can mend is in `errors` of the payload, each with a `code` and a
+`path` into the input; nothing was changed then. `idempotencyKey` makes it safe to send one again, `ifVersion` guards
+against lost updates.
+
+**Errors** at the top of an answer are what no other input of a mutation would mend: `extensions.code` says what to do.
+
+More, with examples: [docs/api.md](docs/api.md)"""
+
 schema = strawberry.Schema(
     Query,
     Mutation,
@@ -39,7 +60,9 @@ schema = strawberry.Schema(
     types=USER_ERRORS,
     config=StrawberryConfig(scalar_map={datetime: DateTime}),
 )
+schema._schema.description = DESCRIPTION
 refuse_nulls(schema)
+forget_null_defaults(schema)
 
 
 def sdl() -> str:

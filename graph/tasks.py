@@ -18,11 +18,13 @@ from graph.lists.connections import (
     Arguments,
     Before,
     Connection,
-    Direction,
     First,
-    IncludeDeleted,
+    InTrash,
     Last,
-    Nulls,
+    ListScope,
+    NullsOrder,
+    OrderDirection,
+    Scope,
     Search,
     connect,
 )
@@ -58,6 +60,7 @@ from graph.writes.mutations import (
     rules_of,
 )
 from persistence import tasks
+from persistence.lists.listing import Trash
 from persistence.models import Task as TaskRow
 from persistence.models import TaskPriority, TaskStatus
 from persistence.models import User as UserRow
@@ -132,7 +135,7 @@ WHICH = "Which tasks are listed; absent: all."
 class TaskOrderField(StrEnum):
     CREATED_AT = "created_at"
     UPDATED_AT = "updated_at"
-    DUE_AT = "due_at"
+    DUE = "due_at"
     COMPLETED_AT = "completed_at"
     PRIORITY = "priority"
     STATUS = "status"
@@ -145,7 +148,7 @@ described(
     {
         "CREATED_AT": "When it was made.",
         "UPDATED_AT": "When it was changed last.",
-        "DUE_AT": "When it should be done.",
+        "DUE": "When it should be done.",
         "COMPLETED_AT": "When it was completed.",
         "PRIORITY": "How much it matters, from LOW to URGENT.",
         "STATUS": "How far it is, in the order TODO, IN_PROGRESS, DONE, CANCELLED.",
@@ -157,8 +160,8 @@ described(
 @strawberry.input(description="A sort key of a list of tasks.")
 class TaskOrder:
     field: TaskOrderField = strawberry.field(description="What to sort by.")
-    direction: Direction = strawberry.field(description=DIRECTION, default=Direction.ASC)
-    nulls: Nulls | None = strawberry.field(description=NULLS, default=None)
+    direction: OrderDirection = strawberry.field(description=DIRECTION, default=OrderDirection.ASC)
+    nulls: NullsOrder | None = strawberry.field(description=NULLS, default=None)
 
 
 TITLE = "What is to be done: 1 to 500 characters."
@@ -266,7 +269,9 @@ class RestoreTaskPayload(TaskPayload):
 
 @strawberry.type(description="What was purged.")
 class PurgeTaskPayload(Payload):
-    id: strawberry.ID | None = strawberry.field(description="The id of the task that is no more.", default=None)
+    purged_task_id: strawberry.ID | None = strawberry.field(
+        description="The id of the task that is no more; null when there are errors.", default=None
+    )
 
 
 @strawberry.type
@@ -279,7 +284,7 @@ class TaskQuery:
         statement = visible_by_id(TaskRow, selected_columns(info), viewer.is_admin)
         return info.context.session.find(statement, key, viewer.id)  # type: ignore[return-value]  # an awaitable
 
-    @strawberry.field(description="The viewer's tasks; an admin sees everybody's. Newest first unless said otherwise.")
+    @strawberry.field(description="The viewer's tasks, newest first unless said otherwise.")
     def tasks(
         self,
         info: Info,
@@ -290,11 +295,12 @@ class TaskQuery:
         filter: Annotated[TaskFilter | None, strawberry.argument(description=WHICH)] = None,
         order_by: Annotated[list[TaskOrder] | None, SORT_KEYS] = None,
         search: Search = None,
-        include_deleted: IncludeDeleted = False,
+        trash: InTrash = Trash.EXCLUDE,
+        scope: Scope = ListScope.OWN,
     ) -> Connection[Task]:
-        viewer = info.context.reader()
-        arguments = Arguments(first, after, last, before, filter, order_by, search, include_deleted)
-        owner = None if viewer.is_admin else viewer.id
+        viewer = info.context.admin() if scope is ListScope.ALL else info.context.reader()
+        arguments = Arguments(first, after, last, before, filter, order_by, search, trash)
+        owner = None if scope is ListScope.ALL else viewer.id
         return connect(info, Task, tasks.LISTING, arguments, owner=owner)  # type: ignore[no-any-return]  # an awaitable
 
 
@@ -361,6 +367,8 @@ class TaskMutation:
         viewer = info.context.writer()
 
         async def work(session: Session) -> dict[str, UUID]:
-            return {"id": await tasks.purge(session, viewer, existing_id(input.id, "task"), if_version(input))}
+            return {
+                "purged_task_id": await tasks.purge(session, viewer, existing_id(input.id, "task"), if_version(input))
+            }
 
         return await info.context.write(PurgeTaskPayload, input, work)

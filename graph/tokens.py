@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import strawberry
 
-from graph.lists.connections import DIRECTION, NULLS, Direction, Nulls
+from graph.lists.connections import DIRECTION, NULLS, NullsOrder, OrderDirection
 from graph.request.context import Info
 from graph.types.enums import described
 from graph.types.node import Node, needs
@@ -39,7 +39,7 @@ class Token(Node):
     created_at: datetime = strawberry.field(description="When it was made.")
 
     @strawberry.field(description="Whether its time is over.", metadata=needs("expires_at"))
-    def is_expired(self, info: Info) -> bool:
+    def expired(self, info: Info) -> bool:
         return self.expires_at is not None and self.expires_at <= info.context.now
 
 
@@ -63,8 +63,8 @@ described(
 @strawberry.input(description="A sort key of a list of tokens.")
 class TokenOrder:
     field: TokenOrderField = strawberry.field(description="What to sort by.")
-    direction: Direction = strawberry.field(description=DIRECTION, default=Direction.ASC)
-    nulls: Nulls | None = strawberry.field(description=NULLS, default=None)
+    direction: OrderDirection = strawberry.field(description=DIRECTION, default=OrderDirection.ASC)
+    nulls: NullsOrder | None = strawberry.field(description=NULLS, default=None)
 
 
 @strawberry.input(description="The token to make.")

@@ -16,11 +16,11 @@ from graph.lists.connections import (
     Arguments,
     Before,
     Connection,
-    Direction,
     First,
-    IncludeDeleted,
+    InTrash,
     Last,
-    Nulls,
+    NullsOrder,
+    OrderDirection,
     Search,
     connect,
     connections,
@@ -58,7 +58,7 @@ from graph.writes.mutations import (
     rules_of,
 )
 from persistence import tasks, tokens, users
-from persistence.lists.pages import Listing
+from persistence.lists.listing import Listing, Trash
 from persistence.models import Role
 from persistence.models import User as UserRow
 from persistence.models.ids import parse_id
@@ -108,9 +108,9 @@ class User(Node):
         filter: Annotated[TaskFilter | None, strawberry.argument(description=WHICH)] = None,
         order_by: Annotated[list[TaskOrder] | None, SORT_KEYS] = None,
         search: Search = None,
-        include_deleted: IncludeDeleted = False,
+        trash: InTrash = Trash.EXCLUDE,
     ) -> Connection[Task]:
-        arguments = Arguments(first, after, last, before, filter, order_by, search, include_deleted)
+        arguments = Arguments(first, after, last, before, filter, order_by, search, trash)
         return connections(info, Task, tasks.LISTING, arguments).load(own(info, self))  # type: ignore[no-any-return]  # an awaitable
 
     @strawberry.field(
@@ -175,8 +175,8 @@ described(
 @strawberry.input(description="A sort key of a list of users.")
 class UserOrder:
     field: UserOrderField = strawberry.field(description="What to sort by.")
-    direction: Direction = strawberry.field(description=DIRECTION, default=Direction.ASC)
-    nulls: Nulls | None = strawberry.field(description=NULLS, default=None)
+    direction: OrderDirection = strawberry.field(description=DIRECTION, default=OrderDirection.ASC)
+    nulls: NullsOrder | None = strawberry.field(description=NULLS, default=None)
 
 
 @strawberry.type
@@ -271,7 +271,9 @@ class UpdateUserPayload(Payload):
 
 @strawberry.type(description="What was deleted.")
 class DeleteUserPayload(Payload):
-    id: strawberry.ID | None = strawberry.field(description="The id of the user who is no more.", default=None)
+    deleted_user_id: strawberry.ID | None = strawberry.field(
+        description="The id of the user who is no more; null when there are errors.", default=None
+    )
 
 
 @strawberry.type
@@ -322,6 +324,6 @@ class UserMutation:
         rules_of(input).done()
 
         async def work(session: Session, admin: Viewer) -> dict[str, UUID]:
-            return {"id": await users.delete(session, admin, id, if_version=if_version(input))}
+            return {"deleted_user_id": await users.delete(session, admin, id, if_version=if_version(input))}
 
         return await info.context.govern(DeleteUserPayload, input, work, user_id=id, as_admin=True)

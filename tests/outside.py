@@ -24,14 +24,14 @@ CREATE = """mutation($input: CreateTaskInput!) { createTask(input: $input) {
     task { id title version } replayed errors { __typename code path } } }"""
 UPDATE = """mutation($input: UpdateTaskInput!) { updateTask(input: $input) {
     task { id title status tags version }
-    errors { __typename code path ... on ConflictError { currentVersion current { id title } } } } }"""
+    errors { __typename code path ... on ConflictError { currentVersion current { id ... on Task { title } } } } } }"""
 DELETE = """mutation($input: DeleteTaskInput!) { deleteTask(input: $input) {
     task { id version deletedAt } errors { __typename code } } }"""
 RESTORE = """mutation($input: RestoreTaskInput!) { restoreTask(input: $input) {
     task { id title version deletedAt } errors { __typename code } } }"""
 TASK = "query($id: ID!) { task(id: $id) { id title version } }"
-TITLES = """query($filter: TaskFilter, $search: String, $orderBy: [TaskOrder!], $includeDeleted: Boolean! = false) {
-    tasks(first: 100, filter: $filter, search: $search, orderBy: $orderBy, includeDeleted: $includeDeleted) {
+TITLES = """query($filter: TaskFilter, $search: String, $orderBy: [TaskOrder!], $trash: TrashMode! = EXCLUDE) {
+    tasks(first: 100, filter: $filter, search: $search, orderBy: $orderBy, trash: $trash) {
         nodes { title } totalCount } }"""
 PAGE = """query($first: Int, $after: String, $last: Int, $before: String, $orderBy: [TaskOrder!]) {
     tasks(first: $first, after: $after, last: $last, before: $before, orderBy: $orderBy) {

@@ -114,7 +114,7 @@ def error_codes() -> Iterator[str]:
             candidates += [
                 statement.value
                 for statement in part.body
-                if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "code"
+                if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == "code" and statement.value
             ]
         elif isinstance(part, ast.Dict):
             candidates += [
@@ -126,7 +126,7 @@ def error_codes() -> Iterator[str]:
             value = constants.get(candidate.id) if isinstance(candidate, ast.Name) else None
             if isinstance(candidate, ast.Constant) and isinstance(candidate.value, str):
                 value = candidate.value
-            if value is not None and CODE.fullmatch(value) and value != "ERROR":  # of the class that is never raised
+            if value is not None and CODE.fullmatch(value):
                 yield value
 
 

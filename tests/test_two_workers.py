@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("processes")]
 
 VIEWER = "{ viewer { id role } }"
 REQUESTS = 24  # each on a connection of its own: so many all going to one process happens once in eight million runs
-SET_ROLE = """mutation($id: ID!, $role: Role!) {
+SET_ROLE = """mutation($id: ID!, $role: UserRole!) {
     updateUser(input: {id: $id, role: $role}) { user { role } errors { code } } }"""
 NEW_TOKEN = 'mutation { createToken(input: {name: "for ever", scopes: [READ, WRITE]}) { secret errors { code } } }'
 REVOKE = "mutation($id: ID!) { revokeToken(input: {id: $id}) { token { id } errors { code } } }"

@@ -78,7 +78,7 @@ async def test_a_list_is_filtered_sorted_searched_and_paged_in_both_directions(s
         assert await ada.titles(filter={"or": []}) == []
         assert await ada.titles(search="quarter babbage") == ["Task 05"]
         assert await ada.titles(search="quarter -babbage") == []
-        for order in ([{"field": "DUE_AT", "nulls": "FIRST"}], [{"field": "PRIORITY", "direction": "DESC"}], None):
+        for order in ([{"field": "DUE", "nulls": "FIRST"}], [{"field": "PRIORITY", "direction": "DESC"}], None):
             at_once = await ada.walk(100, orderBy=order)
             assert sorted(task["title"] for task in at_once) == everything
             assert await ada.walk(5, orderBy=order) == at_once
@@ -143,7 +143,7 @@ async def test_a_deleted_task_is_in_the_trash_until_it_is_restored(shared_server
     async with signed_up(shared_server, "Ada") as [ada]:
         kept, thrown = await ada.create("Kept"), await ada.create("Thrown")
         deleted = await ada(DELETE, input={"id": thrown["id"], "ifVersion": 1})
-        without, with_trash = await ada.titles(), await ada.titles(includeDeleted=True)
+        without, with_trash = await ada.titles(), await ada.titles(trash="INCLUDE")
         restored = await ada(RESTORE, input={"id": thrown["id"]})
 
         assert deleted["errors"] == []

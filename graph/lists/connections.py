@@ -26,6 +26,7 @@ from graph.request.refusals import bad_input
 from graph.types.enums import described
 from persistence.lists import pages
 from persistence.lists.filters import EMPTY
+from persistence.lists.listing import Trash
 from persistence.lists.pages import Listing, Order, Page, Query, Window
 from persistence.rules.validation import storable
 
@@ -37,23 +38,36 @@ MAX_ORDER = 5
 T = TypeVar("T")
 
 
-class Direction(StrEnum):
+class OrderDirection(StrEnum):
     ASC = "asc"
     DESC = "desc"
 
 
-class Nulls(StrEnum):
+class ListScope(StrEnum):
+    OWN = "own"
+    ALL = "all"
+
+
+class NullsOrder(StrEnum):
     FIRST = "first"
     LAST = "last"
 
 
 described(
-    Direction,
+    OrderDirection,
     "A direction of sorting.",
     {"ASC": "The smallest, earliest or first one first.", "DESC": "The largest, latest or last one first."},
 )
 described(
-    Nulls, "Where values that are missing are sorted.", {"FIRST": "Before all others.", "LAST": "After all others."}
+    NullsOrder,
+    "Where values that are missing are sorted.",
+    {"FIRST": "Before all others.", "LAST": "After all others."},
+)
+
+described(
+    ListScope,
+    "Whose things a list at the root shows.",
+    {"OWN": "The viewer's.", "ALL": "Everybody's. For admins, with a token of the scope ADMIN."},
 )
 
 DIRECTION = "The direction: ASC unless said otherwise."
@@ -83,7 +97,8 @@ SORT_KEYS = strawberry.argument(
     metadata=at_most(MAX_ORDER),
 )
 """The argument `orderBy`."""
-IncludeDeleted = Annotated[bool, strawberry.argument(description="Whether what is in the trash is listed too.")]
+Scope = Annotated[ListScope, strawberry.argument(description="Whose are listed: the viewer's own, or more.")]
+InTrash = Annotated[Trash, strawberry.argument(description="Whether what is in the trash is listed.")]
 
 
 class Part:
@@ -223,7 +238,7 @@ class Arguments:
     filter: Any = None
     order_by: Sequence[Any] | None = None
     search: str | None = None
-    include_deleted: bool = False
+    trash: Trash = Trash.EXCLUDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +339,7 @@ def query_of(listing: Listing, arguments: Arguments, owner: UUID | None) -> Quer
         shape,
         tuple(order_of(listing, arguments.order_by or ())),
         searching=bool(search),
-        trash=arguments.include_deleted,
+        trash=arguments.trash,
         limited=owner is not None,
         values=bound,
     )
@@ -335,8 +350,8 @@ def order_of(listing: Listing, keys: Sequence[Any]) -> list[Order]:
         raise bad_input(f"orderBy: {len(keys)} sort keys; at most {MAX_ORDER} are allowed.")
     order: dict[str, Order] = {}
     for key in keys:
-        descending = key.direction is Direction.DESC
-        nulls_first = descending if key.nulls is None else key.nulls is Nulls.FIRST
+        descending = key.direction is OrderDirection.DESC
+        nulls_first = descending if key.nulls is None else key.nulls is NullsOrder.FIRST
         # A field that is named twice is sorted already.
         order.setdefault(key.field.value, Order(key.field.value, descending, nulls_first))
     return list(order.values())

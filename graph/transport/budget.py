@@ -126,5 +126,5 @@ def rate_limited(balance: Balance, points: int) -> RequestError:
         requested=points,
         remaining=balance.remaining,
         resetsAt=balance.resets,
-        retryAfter=seconds,
+        retryAfterSeconds=seconds,
     )

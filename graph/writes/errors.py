@@ -4,12 +4,13 @@ What the sender of a mutation can mend is a `UserError` in its payload; what no 
 (`graph.request.refusals`).
 """
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import strawberry
 
 from graph.types.naming import camel
 from graph.types.node import Node
+from graph.writes.codes import UserErrorCode
 from persistence.rules.errors import (
     Conflict,
     DomainError,
@@ -21,17 +22,12 @@ from persistence.rules.errors import (
     Problem,
 )
 
-if TYPE_CHECKING:
-    TaskReference = Any
-else:
-    TaskReference = Annotated["Task", strawberry.lazy("graph.tasks")]  # noqa: F821  # found when all nouns are there
-
 
 @strawberry.interface(
     description="Something that the sender of a mutation can mend. When there is one, nothing was changed."
 )
 class UserError:
-    code: str = strawberry.field(description="What is wrong, for programs. Codes are never renamed.")
+    code: UserErrorCode = strawberry.field(description="What is wrong, for programs.")
     message: str = strawberry.field(description="What is wrong, for people, in English.")
     path: list[str] = strawberry.field(
         description="Where in `input` it is: names of fields, and positions in lists. Empty: the input as a whole."
@@ -53,10 +49,7 @@ class NotFoundError(UserError):
 @strawberry.type(description="It is not in the state that the input expects, for example because somebody was faster.")
 class ConflictError(UserError):
     current_version: int | None = strawberry.field(description="The version it has now, where it has one.")
-    current: TaskReference | None = strawberry.field(
-        description="The task as it is now, where the conflict is about one."
-    )
-    current_node: Node | None = strawberry.field(description="What the conflict is about, as it is now.")
+    current: Node | None = strawberry.field(description="What the conflict is about, as it is now.")
 
 
 @strawberry.type(description="The viewer may not do this.")
@@ -71,7 +64,7 @@ class IdempotencyError(UserError):
 
 @strawberry.type(description="Too much, or too fast.")
 class LimitError(UserError):
-    retry_after: float | None = strawberry.field(description="Seconds after which it may be tried again.")
+    retry_after_seconds: float | None = strawberry.field(description="Seconds after which it may be tried again.")
 
 
 USER_ERRORS = [ValidationError, NotFoundError, ConflictError, ForbiddenError, IdempotencyError, LimitError]
@@ -89,23 +82,14 @@ def user_errors(error: DomainError) -> list[UserError]:
         case Invalid():
             return [user_error(ValidationError, problem) for problem in error.problems]
         case Conflict():
-            current: Any = error.current
-            is_task = current is not None and type(current).__entity__ == "Task"
-            return [
-                user_error(
-                    ConflictError,
-                    error,
-                    current_version=getattr(current, "version", None),
-                    current=current if is_task else None,
-                    current_node=current,
-                )
-            ]
+            version = getattr(error.current, "version", None)
+            return [user_error(ConflictError, error, current_version=version, current=error.current)]
         case LimitReached():
             seconds = error.retry_after.total_seconds() if error.retry_after else None
-            return [user_error(LimitError, error, retry_after=seconds)]
+            return [user_error(LimitError, error, retry_after_seconds=seconds)]
     return [user_error(SIMPLE[type(error)], error)]
 
 
 def user_error(kind: type[UserError], problem: DomainError | Problem, **more: Any) -> UserError:
     path = [camel(part) if isinstance(part, str) else str(part) for part in problem.path]
-    return kind(code=problem.code, message=problem.message, path=path, **more)
+    return kind(code=UserErrorCode(problem.code), message=problem.message, path=path, **more)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import strawberry
-from graphql import GraphQLInputObjectType
+from graphql import GraphQLInputObjectType, Undefined
 from strawberry.types.arguments import InputContext, _is_leaf_type
 from strawberry.types.base import StrawberryList, StrawberryMaybe, StrawberryOptional
 
@@ -21,6 +21,18 @@ def refuse_nulls(schema: strawberry.Schema) -> None:
         if isinstance(kind, GraphQLInputObjectType):
             definition = kind.extensions["strawberry-definition"]
             definition.from_input = converter(definition, schema)
+
+
+def forget_null_defaults(schema: strawberry.Schema) -> None:
+    """Take the default null away from every argument and input field: it says no more than that it may be absent."""
+    for kind in schema._schema.type_map.values():
+        if isinstance(kind, GraphQLInputObjectType):
+            given: list[Any] = list(kind.fields.values())
+        else:
+            given = [argument for field in getattr(kind, "fields", {}).values() for argument in field.args.values()]
+        for each in given:
+            if each.default_value is None:
+                each.default_value = Undefined
 
 
 def converter(definition: Any, schema: strawberry.Schema) -> Callable[[Any, Mapping[str, Any], InputContext], Any]:

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TSQUERY
 
 from persistence.lists import filters
-from persistence.lists.listing import Order, Query, Sort
+from persistence.lists.listing import Order, Query, Sort, Trash
 from persistence.writes.closing import is_open
 
 # Every lexeme becomes a prefix: 'rep' finds "report". PostgreSQL's own output of a tsquery quotes each lexeme.
@@ -52,8 +52,9 @@ def conditions_of(query: Query, *, nested: bool = False) -> list[ColumnElement[b
     if query.limited:
         assert listing.parent is not None
         conditions.append(listing.parent == bindparam("owner", type_=Uuid()))
-    if listing.soft_deleted is not None and not query.trash:
-        conditions.append(listing.soft_deleted.is_(None))
+    if listing.soft_deleted is not None and query.trash is not Trash.INCLUDE:
+        is_in_trash = listing.soft_deleted.is_not(None)
+        conditions.append(is_in_trash if query.trash is Trash.ONLY else listing.soft_deleted.is_(None))
     if query.searching:
         assert listing.search is not None
         conditions.append(listing.search.op("@@", is_comparison=True)(tsquery()))

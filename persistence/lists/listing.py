@@ -1,5 +1,6 @@
 """What a list is: which rows of which table, in which order, and which part of it."""
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,14 @@ from sqlalchemy.orm import InstrumentedAttribute
 from persistence.lists import filters
 from persistence.lists.filters import Filterable, Shape
 from persistence.models import Base
+
+
+class Trash(enum.StrEnum):
+    """Which rows of those in the trash and those that are not are listed."""
+
+    EXCLUDE = "exclude"
+    INCLUDE = "include"
+    ONLY = "only"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +64,7 @@ class Query:
     shape: Shape = filters.EMPTY
     order: tuple[Order, ...] = ()
     searching: bool = False
-    trash: bool = False
-    """Whether rows in the trash are listed too."""
+    trash: Trash = Trash.EXCLUDE
     limited: bool = False
     """Whether only the rows of one parent (`owner` of the values) are listed."""
     values: Mapping[str, Any] = field(default_factory=dict, compare=False)

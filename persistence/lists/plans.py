@@ -44,7 +44,7 @@ from sqlalchemy.sql.visitors import iterate
 
 from persistence.lists.conditions import conditions_of, ordering_of, sort_of, sorts_of, tsquery
 from persistence.lists.filters import Shape
-from persistence.lists.listing import Query
+from persistence.lists.listing import Query, Trash
 from persistence.models import Base
 
 FEW = 5_000
@@ -62,7 +62,7 @@ def is_one_walk(query: Query, *, nested: bool, sorted: bool = True) -> bool:
     Such a list has no conditions but on its parent, on columns that must equal a value, and on its sort key.
     """
     listing = query.listing
-    if query.searching:
+    if query.searching or query.trash is Trash.ONLY:
         return False
     [order, *_] = query.sorting
     sort = sort_of(query, order.field)

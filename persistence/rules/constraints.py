@@ -6,10 +6,10 @@ Python checks first and says it better; a constraint decides when two requests r
 from sqlalchemy.exc import IntegrityError
 
 from persistence.models.base import entities
-from persistence.rules.errors import Conflict, DomainError, Invalid, NotFound, Problem
+from persistence.rules.errors import Code, Conflict, DomainError, Invalid, NotFound, Problem
 
-ID_TAKEN = ("This id is taken.", "ID_TAKEN", "id")
-CONFLICTS = {
+ID_TAKEN: tuple[str, Code, str] = ("This id is taken.", "ID_TAKEN", "id")
+CONFLICTS: dict[str, tuple[str, Code, str]] = {
     "uq_users_email": ("There is an account with this address already.", "EMAIL_TAKEN", "email"),
     # Whether a thing of the same kind has the id or any other, nobody is told.
     **dict.fromkeys(["pk_entities", *(f"pk_{model.__tablename__}" for model in entities().values())], ID_TAKEN),

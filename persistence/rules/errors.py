@@ -14,14 +14,46 @@ They are raised inside the transaction, so that nothing of it remains.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
+
+Code = Literal[
+    "CONFLICT",
+    "EMAIL_TAKEN",
+    "FORBIDDEN",
+    "IDEMPOTENCY_KEY_REUSED",
+    "ID_TAKEN",
+    "INVALID",
+    "INVALID_CHARACTER",
+    "INVALID_EMAIL",
+    "INVALID_ID",
+    "INVALID_KEY",
+    "INVALID_TIME_ZONE",
+    "IN_TRASH",
+    "LAST_ADMIN",
+    "LIMIT_REACHED",
+    "NOT_FOUND",
+    "NOT_IN_FUTURE",
+    "OUTLIVES_TOKEN",
+    "PASSWORD_THROTTLED",
+    "SCOPE_NOT_HELD",
+    "SIGN_IN_THROTTLED",
+    "SIGN_UP_THROTTLED",
+    "STALE_VERSION",
+    "TOO_FEW",
+    "TOO_LONG",
+    "TOO_MANY",
+    "TOO_SHORT",
+    "WRONG_CREDENTIALS",
+    "WRONG_PASSWORD",
+]
+"""What programs know a problem by. A code is never renamed, and its meaning for clients is told by the API."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One broken rule: a code for programs, a message for people, and the path into the input."""
 
-    code: str
+    code: Code
     message: str
     path: tuple[str | int, ...] = ()
 
@@ -29,16 +61,16 @@ class Problem:
 class DomainError(Exception):
     """The request cannot be done; nothing was changed."""
 
-    code = "ERROR"
+    code: Code
 
-    def __init__(self, message: str, *, code: str | None = None, path: Sequence[str | int] = ()) -> None:
+    def __init__(self, message: str, *, code: Code | None = None, path: Sequence[str | int] = ()) -> None:
         super().__init__(message)
         self.message, self.path = message, tuple(path)
         self.code = code or self.code
 
 
 class Invalid(DomainError):
-    code = "INVALID"
+    code: Code = "INVALID"
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("; ".join(problem.message for problem in problems))
@@ -46,7 +78,7 @@ class Invalid(DomainError):
 
 
 class NotFound(DomainError):
-    code = "NOT_FOUND"
+    code: Code = "NOT_FOUND"
 
     def __init__(self, what: str, path: Sequence[str | int] = ("id",)) -> None:
         super().__init__(f"There is no such {what}.", path=path)
@@ -55,27 +87,27 @@ class NotFound(DomainError):
 class Conflict(DomainError):
     """`current` is the row as it is, where the viewer may see it."""
 
-    code = "CONFLICT"
+    code: Code = "CONFLICT"
 
-    def __init__(self, message: str, *, code: str | None = None, path: Sequence[str | int] = (), current: Any = None):
+    def __init__(self, message: str, *, code: Code | None = None, path: Sequence[str | int] = (), current: Any = None):
         super().__init__(message, code=code, path=path)
         self.current = current
 
 
 class Forbidden(DomainError):
-    code = "FORBIDDEN"
+    code: Code = "FORBIDDEN"
 
 
 class KeyReused(DomainError):
-    code = "IDEMPOTENCY_KEY_REUSED"
+    code: Code = "IDEMPOTENCY_KEY_REUSED"
 
     def __init__(self) -> None:
         super().__init__("This idempotency key was used before with a different input.", path=("idempotencyKey",))
 
 
 class LimitReached(DomainError):
-    code = "LIMIT_REACHED"
+    code: Code = "LIMIT_REACHED"
 
-    def __init__(self, message: str, *, code: str | None = None, retry_after: timedelta | None = None) -> None:
+    def __init__(self, message: str, *, code: Code | None = None, retry_after: timedelta | None = None) -> None:
         super().__init__(message, code=code)
         self.retry_after = retry_after

@@ -11,7 +11,7 @@ from functools import cache
 
 from persistence.models import tasks as task_rules
 from persistence.models import users as user_rules
-from persistence.rules.errors import Invalid, Problem
+from persistence.rules.errors import Code, Invalid, Problem
 
 MAX_PROBLEMS = 50
 """After so many problems nothing more is looked at: who reads them has enough to mend."""
@@ -26,7 +26,7 @@ class Checked:
     def __init__(self) -> None:
         self.problems: list[Problem] = []
 
-    def add(self, code: str, message: str, *path: str | int) -> None:
+    def add(self, code: Code, message: str, *path: str | int) -> None:
         self.problems.append(Problem(code, message, path))
         if len(self.problems) == MAX_PROBLEMS:
             self.done()

@@ -12,12 +12,12 @@ from persistence.viewer import Viewer
 from tests.conftest import Account, Api
 
 ERRORS = """errors { __typename code message path
-    ... on ConflictError { currentVersion current { id title version } currentNode { __typename id } }
-    ... on LimitError { retryAfter } }"""
+    ... on ConflictError { currentVersion current { __typename id ... on Task { title version } } }
+    ... on LimitError { retryAfterSeconds } }"""
 TASK = """{ id title description status completed priority tags dueAt overdue completedAt version
     createdAt updatedAt deletedAt owner { id name } }"""
 USER = "{ id email name timeZone role version createdAt updatedAt }"
-TOKEN = "{ id name kind scopes prefix expiresAt revokedAt lastUsedAt createdAt isExpired }"
+TOKEN = "{ id name kind scopes prefix expiresAt revokedAt lastUsedAt createdAt expired }"
 
 
 def document(name: str, fields: str) -> str:
@@ -32,19 +32,19 @@ MUTATIONS = {
     "signOut": f"token {TOKEN}",
     "updateViewer": f"user {USER}",
     "changePassword": f"user {USER}",
-    "deleteViewer": "id",
+    "deleteViewer": "deletedUserId",
     "createToken": f"token {TOKEN} secret",
     "revokeToken": f"token {TOKEN}",
     "createUser": f"user {USER}",
     "updateUser": f"user {USER}",
-    "deleteUser": "id",
+    "deleteUser": "deletedUserId",
     "createTask": f"task {TASK}",
     "updateTask": f"task {TASK}",
     "completeTask": f"task {TASK}",
     "reopenTask": f"task {TASK}",
     "deleteTask": f"task {TASK}",
     "restoreTask": f"task {TASK}",
-    "purgeTask": "id",
+    "purgeTask": "purgedTaskId",
 }
 DOCUMENTS = {name: document(name, fields) for name, fields in MUTATIONS.items()}
 

@@ -21,10 +21,12 @@ from graphql import (
     GraphQLObjectType,
     GraphQLSchema,
     Undefined,
+    ast_from_value,
     get_named_type,
     is_leaf_type,
     is_required_argument,
     is_required_input_field,
+    print_ast,
 )
 
 from graph.schema import schema
@@ -214,8 +216,9 @@ def operation(owner: str, root: str, depth: int = 1) -> str:
 def default(argument: GraphQLArgument) -> str:
     if argument.default_value is Undefined or argument.default_value is None:
         return ""
-    assert isinstance(argument.default_value, bool), "write down how this default looks in GraphQL"
-    return f" = {str(argument.default_value).lower()}"
+    literal = ast_from_value(argument.default_value, argument.type)
+    assert literal is not None
+    return f" = {print_ast(literal)}"
 
 
 def selection(definition: GraphQLField, depth: int, prefix: str = "") -> str:

@@ -62,7 +62,7 @@ async def test_signing_up_makes_an_account_and_signs_in(api: Api) -> None:
 
     user, token = payload["user"], payload["token"]
     assert (user["email"], user["name"], user["timeZone"], user["role"]) == (email, "Ada", "Europe/Berlin", "MEMBER")
-    assert (token["kind"], token["scopes"], token["isExpired"]) == ("SESSION", ["READ", "WRITE"], False)
+    assert (token["kind"], token["scopes"], token["expired"]) == ("SESSION", ["READ", "WRITE"], False)
     assert payload["secret"].startswith(token["prefix"])
     days = (datetime.fromisoformat(token["expiresAt"]) - datetime.now(UTC)) / timedelta(days=1)
     assert days == pytest.approx(api.services.settings.session_days, abs=0.1)
@@ -112,7 +112,7 @@ async def test_an_address_is_taken_whatever_its_case(api: Api, account: Account)
     payload = await write(api, "signUp", None, email=account.email.upper(), name="Eve", password=PASSWORD)
 
     assert problems(payload) == [("ConflictError", "EMAIL_TAKEN", "email")]
-    assert payload["errors"][0]["currentNode"] is None
+    assert payload["errors"][0]["current"] is None
 
 
 async def test_concurrent_sign_ups_with_one_address_make_one_account(api: Api) -> None:
@@ -237,7 +237,7 @@ async def test_repeated_failures_of_an_account_have_to_wait(api: Api, account: A
     other = await new_account()
 
     assert problems(right) == [("LimitError", "SIGN_IN_THROTTLED", "")]
-    assert 0 < right["errors"][0]["retryAfter"] <= throttle.ACCOUNT.longest.total_seconds()
+    assert 0 < right["errors"][0]["retryAfterSeconds"] <= throttle.ACCOUNT.longest.total_seconds()
     await done(api, "signIn", None, email=other.email, password=PASSWORD)
 
 
@@ -365,7 +365,7 @@ async def test_an_address_makes_so_many_accounts_in_an_hour(api: Api, monkeypatc
 
     assert len(refused_ones) == 5
     assert {code for payload in refused_ones for _, code, _ in problems(payload)} == {"SIGN_UP_THROTTLED"}
-    assert all(0 < payload["errors"][0]["retryAfter"] <= 1200 for payload in refused_ones)
+    assert all(0 < payload["errors"][0]["retryAfterSeconds"] <= 1200 for payload in refused_ones)
     assert elsewhere["errors"] == []
 
 
@@ -438,8 +438,8 @@ async def test_another_version_of_the_account_is_a_conflict(
 
     [error] = payload["errors"]
     assert problems(payload) == [("ConflictError", "STALE_VERSION", "ifVersion")]
-    assert (error["currentVersion"], error["current"]) == (1, None)
-    assert error["currentNode"] == {"__typename": "User", "id": str(account.id)}
+    assert error["currentVersion"] == 1
+    assert error["current"] == {"__typename": "User", "id": str(account.id)}
     assert (await api(VIEWER, account))["viewer"]["version"] == 1
     await done(api, "signIn", None, email=account.email, password=PASSWORD)
 
@@ -526,7 +526,7 @@ async def test_nothing_of_a_deleted_account_is_left(api: Api, account: Account, 
     await done(api, "deleteTask", account, id=(await new_task(api, account, title="Hidden rubbish"))["id"])
     payload = await done(api, "deleteViewer", account, password=PASSWORD)
 
-    assert payload["id"] == str(account.id)
+    assert payload["deletedUserId"] == str(account.id)
     assert await holder(api, account.secret) is None
     assert await holder(api, session.secret) is None
     again = await write(api, "signIn", None, email=account.email, password=PASSWORD)

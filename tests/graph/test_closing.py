@@ -64,8 +64,9 @@ async def test_no_question_shows_a_closed_account_to_an_admin(api: Api, admin: A
             asked += 1
     assert asked > 8
     everybody = """query Everybody {
-        marked: tasks(search: "hidden", includeDeleted: true) { totalCount nodes { id } }
-        tagged: tasks(filter: {tags: {hasAny: ["hidden-treasure"]}}, includeDeleted: true) { totalCount nodes { id } }
+        marked: tasks(scope: ALL, search: "hidden", trash: INCLUDE) { totalCount nodes { id } }
+        tagged: tasks(scope: ALL, filter: {tags: {hasAny: ["hidden-treasure"]}}, trash: INCLUDE) {
+            totalCount nodes { id } }
         users(filter: {email: {contains: "closed.invalid"}}) { totalCount nodes { id } } }"""
     data = await api(everybody, admin)
     empty = {"totalCount": 0, "nodes": []}
@@ -155,13 +156,15 @@ async def test_deleting_takes_few_statements_whatever_the_account_owns(
     monkeypatch.setattr(closing, "BATCH", 3)
     for n in range(10):
         await new_task(api, account, title=f"Task {n}", idempotencyKey=str(uuid.uuid4()))
-    document = "mutation Delete($input: DeleteUserInput!) { deleteUser(input: $input) { id errors { code } } }"
+    document = (
+        "mutation Delete($input: DeleteUserInput!) { deleteUser(input: $input) { deletedUserId errors { code } } }"
+    )
     answer = await api.run(document, admin, input={"id": str(account.id)})
     left = await everything(engine, account.id)
     await erase_closed(services.engine)
     after = await everything(engine, account.id)
 
-    assert answer.data["deleteUser"] == {"id": str(account.id), "errors": []}
+    assert answer.data["deleteUser"] == {"deletedUserId": str(account.id), "errors": []}
     assert answer.statements <= 30
     assert len(left["tasks"]) == 7
     assert after["users"] == after["tasks"] == after["tokens"] == []

@@ -21,9 +21,9 @@ from tests.graph.operations import done, new_task, refused
 pytestmark = pytest.mark.anyio
 
 LIST = """query Page($first: Int, $after: String, $last: Int, $before: String, $filter: TaskFilter,
-        $orderBy: [TaskOrder!], $search: String, $includeDeleted: Boolean! = false) {
+        $orderBy: [TaskOrder!], $search: String, $trash: TrashMode! = EXCLUDE) {
     tasks(first: $first, after: $after, last: $last, before: $before, filter: $filter, orderBy: $orderBy,
-            search: $search, includeDeleted: $includeDeleted) {
+            search: $search, trash: $trash) {
         nodes { id title } edges { cursor node { id title } } totalCount
         pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }"""
 NESTED = LIST.replace("    tasks(", "    viewer { tasks(").replace("endCursor } } }", "endCursor } } } }")
@@ -193,7 +193,7 @@ async def test_what_is_new_before_a_cursor_does_not_shift_the_next_page(
         {"filter": {"title": {"ne": "Z"}}},
         {"orderBy": [{"field": "TITLE"}]},
         {"orderBy": [{"field": "CREATED_AT"}]},
-        {"includeDeleted": True},
+        {"trash": "INCLUDE"},
         {"search": "A"},
     ],
 )
@@ -233,7 +233,7 @@ JSON = st.recursive(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(keys=st.lists(JSON, max_size=4), order=st.sampled_from(["CREATED_AT", "DUE_AT", "TITLE", "PRIORITY", None]))
+@given(keys=st.lists(JSON, max_size=4), order=st.sampled_from(["CREATED_AT", "DUE", "TITLE", "PRIORITY", None]))
 async def test_a_forged_cursor_is_an_error_of_its_sender(
     api: Api, account: Account, five: None, keys: list[Any], order: str | None
 ) -> None:
@@ -387,7 +387,7 @@ async def test_missing_values_come_where_they_are_wanted(
 ) -> None:
     rows = [{"title": str(n), "due_at": MOMENT + timedelta(n)} for n in (2, 1)]
     await add(engine, account, [*rows, {"title": "-"}])
-    order = [{"field": "DUE_AT", "direction": direction, "nulls": nulls}]
+    order = [{"field": "DUE", "direction": direction, "nulls": nulls}]
 
     assert titles(await page(api, account, orderBy=order)) == expected
 
@@ -428,7 +428,7 @@ async def test_no_search_is_an_error(api: Api, account: Account, five: None, sea
     assert codes == (["BAD_USER_INPUT"] if "\x00" in search else [])
 
 
-FIELDS = ["CREATED_AT", "UPDATED_AT", "DUE_AT", "COMPLETED_AT", "PRIORITY", "STATUS", "TITLE"]
+FIELDS = ["CREATED_AT", "UPDATED_AT", "DUE", "COMPLETED_AT", "PRIORITY", "STATUS", "TITLE"]
 ORDERS = st.lists(
     st.fixed_dictionaries(
         {

@@ -28,7 +28,7 @@ QUERIES = [
     "fragment T on Task { id owner { ...F } status priority tags dueAt overdue completed version }",
     "{ a: tasks(first: 1) { nodes { id } } b: tasks(last: 1) { nodes { id } totalCount } c: tasks { totalCount } }",
     '{ nodes(ids: ["{task}", "{user}", "{token}", "nothing", "{task}"]) { __typename id ... on Task { title owner { name } } '
-    "... on User { name tasks { totalCount } } ... on Token { name scopes isExpired } } }",
+    "... on User { name tasks { totalCount } } ... on Token { name scopes expired } } }",
     '{ node(id: "{task}") { ... on Node { id } ... on Task { id owner { id tasks(first: 1) { nodes { owner { id } } } } } } }',
     '{ node(id: "{user}") { __typename ... on Task { title } } other: node(id: "nothing") { id } }',
     "query($yes: Boolean = true) { viewer { id @skip(if: $yes) name @include(if: $yes) tasks @skip(if: $yes) { totalCount } } }",
@@ -38,8 +38,8 @@ QUERIES = [
     "{ users { nodes { id } } viewer { id } }",
     '{ tasks(filter: {id: {eq: "x"}}) { totalCount } }',
     "query($f: TaskFilter) { tasks(filter: $f) { totalCount } }",
-    '{ tasks(orderBy: [{field: DUE_AT, nulls: FIRST}, {field: TITLE, direction: DESC}], search: "o") { nodes { title dueAt } } }',
-    "{ tasks(includeDeleted: true, filter: {or: [{status: {in: [DONE, CANCELLED]}}, {tags: {hasAny: [\"a\"]}}]}) "
+    '{ tasks(orderBy: [{field: DUE, nulls: FIRST}, {field: TITLE, direction: DESC}], search: "o") { nodes { title dueAt } } }',
+    "{ tasks(trash: INCLUDE, filter: {or: [{status: {in: [DONE, CANCELLED]}}, {tags: {hasAny: [\"a\"]}}]}) "
     "{ nodes { title status completedAt deletedAt } } }",
     "{ __typename __schema { queryType { name } mutationType { fields { name args { name type { name kind } } } } } }",
     '{ __type(name: "Task") { fields { name type { kind name ofType { name } } } interfaces { name } } viewer { id } }',

@@ -73,7 +73,7 @@ async def test_every_id_that_is_taken_is_refused_alike(
     assert len(answers) >= 4 * len(taken) - 4
     assert all(answer == answers[0] for answer in answers)
     assert problems(answers[0]) == [("ConflictError", "ID_TAKEN", "id")]
-    assert answers[0]["errors"][0]["currentNode"] is None
+    assert answers[0]["errors"][0]["current"] is None
 
 
 async def test_an_id_is_the_same_thing_for_its_owner_and_for_an_admin(

@@ -200,7 +200,7 @@ async def test_who_asks_too_much_too_fast_is_refused_before_the_sql(settings: Se
 
     assert [allowed.status_code, spent.status_code, refused.status_code] == [200, 200, 429]
     [error] = refused.json()["errors"]
-    seconds = error["extensions"]["retryAfter"]
+    seconds = error["extensions"]["retryAfterSeconds"]
     assert error["message"] == f"The operation costs 20 points and 0 are left; try again in {seconds} s"
     assert error["extensions"].items() >= {"code": "RATE_LIMITED", "requested": 20, "remaining": 0}.items()
     assert refused.headers["retry-after"] == str(seconds)
@@ -364,7 +364,7 @@ async def test_a_larger_message_closes_the_socket_before_any_sql(settings: Setti
 
 
 async def test_one_operation_more_than_a_socket_may_have_open_is_refused(settings: Settings, account: Account) -> None:
-    waiting = "subscription { serverTime(every: 3600) }"
+    waiting = "subscription { serverTime(everySeconds: 3600) }"
     async with socket(replace(settings, max_subscriptions=2), account) as (_, _, client):
         for name in ("a", "b", "c"):
             await client.subscribe(name, waiting)

@@ -320,8 +320,8 @@ LATER = [
         "first: revokeToken(input: {id: %TOKEN%}) { token { id } errors { code } }",
         "first: signOut { token { id } errors { code } }",
         'first: updateUser(input: {id: %USER%, password: "another password"}) { user { id } errors { code } }',
-        "first: deleteUser(input: {id: %USER%}) { id errors { code } }",
-        'first: deleteViewer(input: {password: "correct horse battery"}) { id errors { code } }',
+        "first: deleteUser(input: {id: %USER%}) { deletedUserId errors { code } }",
+        'first: deleteViewer(input: {password: "correct horse battery"}) { deletedUserId errors { code } }',
     ],
 )
 async def test_a_token_that_ends_itself_does_nothing_more_in_the_operation(

@@ -1,6 +1,8 @@
 """The schema itself: described, kept, and with the names that were promised."""
 
-from typing import Any
+import ast
+import re
+from typing import Any, get_args
 
 import pytest
 from graphql import (
@@ -16,7 +18,11 @@ from graphql import (
 
 from graph.commands.snapshot import PATH
 from graph.schema import sdl
+from graph.writes.codes import MEANINGS
 from persistence.models import Task, Token, User
+from persistence.models.base import entities
+from persistence.rules.errors import Code, DomainError
+from persistence.settings import ROOT
 from tests.conftest import Account, Api
 from tests.graph.operations import DOCUMENTS
 from tests.graph.samples import SCHEMA, fields_of
@@ -28,11 +34,11 @@ TYPES = [
 # The names that clients were promised before there was a server.
 TASTE = """
 query Board($mine: TaskFilter) {
-  viewer { id email name role timeZone tasks(first: 20, filter: $mine, orderBy: [{field: DUE_AT, direction: ASC, nulls: LAST}], search: "report") {
+  viewer { id email name role timeZone tasks(first: 20, filter: $mine, orderBy: [{field: DUE, direction: ASC, nulls: LAST}], search: "report") {
     nodes { id title description status completed priority tags dueAt overdue completedAt version createdAt updatedAt deletedAt owner { id name } }
     edges { cursor node { id } }  pageInfo { hasNextPage hasPreviousPage startCursor endCursor }  totalCount } }
   users(first: 50, filter: {email: {gt: "a"}}) { nodes { id name tasks(first: 20, orderBy: [{field: CREATED_AT, direction: DESC}]) { nodes { id title } } } }
-  tasks(filter: {and: [{status: {in: [TODO, IN_PROGRESS]}}, {dueAt: {lt: "2027-01-01T00:00:00Z"}}, {tags: {hasAny: ["home"]}}, {owner: {id: {eq: "..."}}}]}) { totalCount }
+  tasks(scope: ALL, trash: EXCLUDE, filter: {and: [{status: {in: [TODO, IN_PROGRESS]}}, {dueAt: {lt: "2027-01-01T00:00:00Z"}}, {tags: {hasAny: ["home"]}}]}) { totalCount }
   node(id: "...") { __typename id ... on Task { title } }
 }
 mutation Write($id: ID!, $key: String!) {
@@ -40,9 +46,10 @@ mutation Write($id: ID!, $key: String!) {
   signIn(input: {email: "ada@example.org", password: "..."}) { user { id } secret errors { code } }
   createTask(input: {title: "Write", priority: HIGH, tags: ["home"], dueAt: "2026-12-01T09:00:00+01:00", idempotencyKey: $key}) { task { id version } replayed errors { code message path } }
   updateTask(input: {id: $id, ifVersion: 3, status: IN_PROGRESS, addTags: ["now"], dueAt: null}) {
-    task { id version } errors { code message path ... on ConflictError { currentVersion current { id title } } } }
+    task { id version } errors { code message path ... on ConflictError { currentVersion current { id ... on Task { title } } } } }
   completeTask(input: {id: $id}) { task { id completedAt } errors { code } }
   deleteTask(input: {id: $id}) { task { id deletedAt } errors { code } }
+  purgeTask(input: {id: $id}) { purgedTaskId errors { code } }
   createToken(input: {name: "laptop", scopes: [READ, WRITE], expiresAt: "2027-01-01T00:00:00Z"}) { token { id prefix } secret errors { code } }
 }
 """  # noqa: E501  # as it was promised
@@ -82,6 +89,67 @@ def test_the_schema_is_the_one_that_is_kept() -> None:
 
 def test_the_promised_names_are_there() -> None:
     assert validate(SCHEMA, parse(TASTE)) == []
+
+
+def test_only_entities_have_a_field_id() -> None:
+    named = {kind.name for kind in TYPES if isinstance(kind, GraphQLObjectType) and "id" in kind.fields}
+    node = SCHEMA.type_map["Node"]
+    assert isinstance(node, GraphQLInterfaceType)
+
+    assert named == {kind.name for kind in SCHEMA.get_possible_types(node)} == set(entities())
+
+
+def test_enums_carry_their_noun() -> None:
+    """A name such as `Role` or `Direction` is taken for good, and says too little beside others."""
+    named = {kind.name for kind in TYPES if isinstance(kind, GraphQLEnumType)}
+
+    assert sorted(name for name in named if len(re.findall("[A-Z][a-z]+", name)) < 2) == []
+
+
+def test_booleans_are_adjectives() -> None:
+    allowed = {"isNull", "hasNextPage", "hasPreviousPage"}  # a comparator, and names of Relay's
+    named = {
+        name
+        for kind in TYPES
+        if isinstance(kind, (GraphQLObjectType, GraphQLInterfaceType, GraphQLInputObjectType))
+        for name, field in kind.fields.items()
+        if get_named_type(field.type).name == "Boolean"
+    }
+
+    assert sorted(name for name in named - allowed if re.match("(is|has|can|was)[A-Z]", name)) == []
+
+
+def test_no_default_is_null() -> None:
+    assert "= null" not in sdl()
+
+
+def test_the_schema_says_how_to_begin() -> None:
+    text = SCHEMA.description or ""
+
+    assert all(word in text for word in ("signIn", "Authorization: Bearer", "Lists", "Errors", "docs/api.md"))
+    assert sdl().startswith('"""\n')
+
+
+def test_every_code_of_an_error_is_described_and_may_come() -> None:
+    raised = {
+        node.value
+        for folder in ("graph", "persistence")
+        for path in (ROOT / folder).rglob("*.py")
+        if path not in (ROOT / "graph/writes/codes.py", ROOT / "persistence/rules/errors.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+    }
+    raised |= {kind.code for kind in subclasses(DomainError)}
+    kind = SCHEMA.type_map["UserErrorCode"]
+    assert isinstance(kind, GraphQLEnumType)
+
+    assert set(kind.values) == set(get_args(Code)) == set(MEANINGS)
+    assert sorted(set(kind.values) - raised) == []
+
+
+def subclasses(kind: type) -> set[Any]:
+    children: list[type] = kind.__subclasses__()
+    return {inner for child in children for inner in (child, *subclasses(child))}
 
 
 def test_every_mutation_takes_one_input_with_a_key_and_answers_with_a_payload() -> None:

@@ -102,7 +102,7 @@ async def test_the_owner_of_fifty_tasks_is_read_with_them_or_once(
 ) -> None:
     name = await people(engine, 50, 1)
     query = """query Owners($name: String!) {
-        tasks(first: 50, filter: {owner: {name: {eq: $name}}}) { nodes { id owner { id name email } } } }"""
+        tasks(scope: ALL, first: 50, filter: {owner: {name: {eq: $name}}}) { nodes { id owner { id name email } } } }"""
     answer = await api.run(query, admin, name=name)
 
     assert len({task["owner"]["id"] for task in answer.data["tasks"]["nodes"]}) == 50

@@ -25,7 +25,7 @@ from tests.execution.socket_client import PROTOCOL, Client
 
 pytestmark = pytest.mark.anyio
 
-TIME = "subscription Time($every: Float! = 0.1) { serverTime(every: $every) }"
+TIME = "subscription Time($every: Float! = 0.1) { serverTime(everySeconds: $every) }"
 
 
 @asynccontextmanager
@@ -115,7 +115,7 @@ async def test_the_pause_between_events_has_bounds(settings: Settings, account: 
     data, [error] = message["payload"]["data"], message["payload"]["errors"]
     assert data is None
     assert (error["message"], error["extensions"]) == (
-        f"every: {every:g} seconds; 0.1 to 3600 are allowed.",
+        f"everySeconds: {every:g} seconds; 0.1 to 3600 are allowed.",
         {"code": "BAD_USER_INPUT"},
     )
 

@@ -14,7 +14,7 @@ from tests.graph.operations import TASK, done, new_task, problems, refused, writ
 pytestmark = pytest.mark.anyio
 
 ONE = f"query One($id: ID!) {{ task(id: $id) {TASK} }}"
-LIST = "query List($all: Boolean) { tasks(includeDeleted: $all) { nodes { id } totalCount } }"
+LIST = "query List($trash: TrashMode! = EXCLUDE) { tasks(trash: $trash) { nodes { id } totalCount } }"
 ACTIONS = ("completeTask", "reopenTask", "deleteTask", "restoreTask", "purgeTask")
 EDITS = ("updateTask", *ACTIONS)
 
@@ -160,8 +160,8 @@ async def test_a_retry_with_the_same_id_gets_the_task_that_is_there(api: Api, ac
     [error] = payload["errors"]
     assert (task["id"], payload["task"]) == (id, None)
     assert problems(payload) == [("ConflictError", "ID_TAKEN", "id")]
-    assert (error["currentVersion"], error["current"]["title"]) == (1, "Write")
-    assert error["currentNode"] == {"__typename": "Task", "id": id}
+    assert error["currentVersion"] == 1
+    assert error["current"] == {"__typename": "Task", "id": id, "title": "Write", "version": 1}
 
 
 async def test_concurrent_creates_with_one_id_make_one_task(api: Api, account: Account) -> None:
@@ -182,7 +182,6 @@ async def test_an_id_that_is_taken_by_somebody_else_shows_nothing_of_it(
 
     assert problems(payload) == [("ConflictError", "ID_TAKEN", "id")]
     assert payload["errors"][0]["current"] is None
-    assert payload["errors"][0]["currentNode"] is None
     assert payload["errors"][0]["currentVersion"] is None
 
 
@@ -363,7 +362,7 @@ async def test_a_deleted_task_is_in_the_trash_only(api: Api, account: Account) -
     deleted = (await done(api, "deleteTask", account, id=task["id"]))["task"]
 
     assert deleted["deletedAt"] is not None
-    shown, everything = await api(LIST, account), await api(LIST, account, all=True)
+    shown, everything = await api(LIST, account), await api(LIST, account, trash="INCLUDE")
     assert shown["tasks"] == {"nodes": [{"id": other["id"]}], "totalCount": 1}
     assert everything["tasks"] == {"nodes": [{"id": other["id"]}, {"id": task["id"]}], "totalCount": 2}
     assert await read(api, account, task["id"]) == deleted
@@ -410,9 +409,9 @@ async def test_a_purged_task_is_gone(api: Api, account: Account, in_trash: bool)
         await done(api, "deleteTask", account, id=task["id"])
     payload = await done(api, "purgeTask", account, id=task["id"])
 
-    assert payload["id"] == task["id"]
+    assert payload["purgedTaskId"] == task["id"]
     assert await read(api, account, task["id"]) is None
-    assert (await api(LIST, account, all=True))["tasks"]["totalCount"] == 0
+    assert (await api(LIST, account, trash="INCLUDE"))["tasks"]["totalCount"] == 0
     again = await write(api, "purgeTask", account, id=task["id"])
     assert problems(again) == [("NotFoundError", "NOT_FOUND", "id")]
 
@@ -432,7 +431,7 @@ async def test_another_version_is_a_conflict_and_changes_nothing(
     [error] = payload["errors"]
     assert problems(payload) == [("ConflictError", "STALE_VERSION", "ifVersion")]
     assert error["currentVersion"] == 2
-    assert error["current"] == {"id": task["id"], "title": "Newer", "version": 2}
+    assert error["current"] == {"__typename": "Task", "id": task["id"], "title": "Newer", "version": 2}
     assert payload.get("task", payload.get("id")) is None
     assert await read(api, account, task["id"]) == current
 
@@ -510,7 +509,7 @@ async def test_a_retry_after_a_purge_neither_does_it_again_nor_shows_it(
 
     assert again["task"] is None
     assert [kind for kind, _, _ in problems(again)] == ["NotFoundError"]
-    assert (await api(LIST, account, all=True))["tasks"]["totalCount"] == 0
+    assert (await api(LIST, account, trash="INCLUDE"))["tasks"]["totalCount"] == 0
 
 
 @pytest.mark.parametrize("mutation", ["createTask", *EDITS])
@@ -595,6 +594,51 @@ async def test_concurrent_writes_with_one_key_have_one_effect(api: Api, account:
     assert (await api(LIST, account))["tasks"]["totalCount"] == 1
 
 
+# -- whose they are -----------------------------------------------------------------------------------
+
+SCOPED = "query Scoped($scope: ListScope! = OWN) { tasks(scope: $scope, first: 100) { nodes { owner { id } } } }"
+
+
+async def test_the_list_at_the_root_is_the_viewers_own_for_an_admin_too(
+    api: Api, account: Account, admin: Account
+) -> None:
+    await new_task(api, account)
+    mine = await new_task(api, admin)
+
+    data = await api(SCOPED, admin)
+    assert {task["owner"]["id"] for task in data["tasks"]["nodes"]} == {str(admin.id)}
+    assert [task["id"] for task in (await api(LIST, admin))["tasks"]["nodes"]] == [mine["id"]]
+
+
+async def test_everybodys_tasks_are_for_admins_with_the_scope(
+    api: Api, account: Account, admin: Account, new_account: Any
+) -> None:
+    await new_task(api, account)
+    unscoped = await new_account(Role.ADMIN, scopes=(Scope.READ, Scope.WRITE))
+
+    data = await api(SCOPED, admin, scope="ALL")
+    assert str(account.id) in {task["owner"]["id"] for task in data["tasks"]["nodes"]}
+    assert [await refused(api, SCOPED, who, scope="ALL") for who in (account, unscoped, None)] == [
+        "FORBIDDEN",
+        "FORBIDDEN",
+        "UNAUTHENTICATED",
+    ]
+
+
+@pytest.mark.parametrize(("trash", "shown"), [("EXCLUDE", {"a"}), ("INCLUDE", {"a", "b"}), ("ONLY", {"b"})])
+async def test_a_list_says_what_it_does_with_the_trash(api: Api, account: Account, trash: str, shown: set[str]) -> None:
+    ids = {title: (await new_task(api, account, title=title))["id"] for title in "ab"}
+    await done(api, "deleteTask", account, id=ids["b"])
+    query = """query($trash: TrashMode!) { viewer { tasks(trash: $trash) { totalCount } }
+        tasks(trash: $trash) { nodes { title } totalCount }
+        found: tasks(trash: $trash, search: "a or b") { totalCount } }"""
+    data = await api(query, account, trash=trash)
+
+    assert {task["title"] for task in data["tasks"]["nodes"]} == shown
+    counts = [data["tasks"], data["found"], data["viewer"]["tasks"]]
+    assert [one["totalCount"] for one in counts] == [len(shown)] * 3
+
+
 # -- not the viewer's ---------------------------------------------------------------------------------
 
 
@@ -612,7 +656,7 @@ async def test_an_admin_may_edit_everybodys_tasks(api: Api, account: Account, ad
 
     payload = await done(api, mutation, admin, **given)
 
-    assert payload.get("id", (payload.get("task") or {}).get("id")) == given["id"]
+    assert payload.get("purgedTaskId", (payload.get("task") or {}).get("id")) == given["id"]
     assert await read(api, account, given["id"]) == payload.get("task")
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 LIST = """query Tokens($first: Int, $after: String, $orderBy: [TokenOrder!]) {
     viewer { tokens(first: $first, after: $after, orderBy: $orderBy) {
-        nodes { id name isExpired } totalCount pageInfo { endCursor hasNextPage } } } }"""
+        nodes { id name expired } totalCount pageInfo { endCursor hasNextPage } } } }"""
 
 
 def later(days: float = 1) -> str:
@@ -51,7 +51,7 @@ async def test_a_token_stands_for_its_user(api: Api, account: Account) -> None:
 
     token = payload["token"]
     assert (token["name"], token["kind"], token["scopes"]) == ("laptop", "PERSONAL", ["READ", "WRITE"])
-    assert (token["isExpired"], token["revokedAt"], token["lastUsedAt"]) == (False, None, None)
+    assert (token["expired"], token["revokedAt"], token["lastUsedAt"]) == (False, None, None)
     assert datetime.fromisoformat(token["expiresAt"]) == datetime.fromisoformat(expires)
     assert payload["secret"].startswith(token["prefix"])
     assert await holder(api, payload["secret"]) == Viewer(
@@ -63,7 +63,7 @@ async def test_a_token_stands_for_its_user(api: Api, account: Account) -> None:
 async def test_a_token_without_a_time_never_expires(api: Api, account: Account, expires: dict[str, Any]) -> None:
     token = (await done(api, "createToken", account, name="x", scopes=["READ"], **expires))["token"]
 
-    assert (token["expiresAt"], token["isExpired"]) == (None, False)
+    assert (token["expiresAt"], token["expired"]) == (None, False)
 
 
 async def test_all_problems_of_a_token_are_told_at_once(api: Api, new_account: Any) -> None:
@@ -116,7 +116,7 @@ async def test_an_id_of_ones_own_is_taken_once(api: Api, account: Account, new_a
 
     assert first["token"]["id"] == id
     assert problems(again) == problems(theirs) == [("ConflictError", "ID_TAKEN", "id")]
-    assert (theirs["errors"][0]["currentNode"], theirs["secret"]) == (None, None)
+    assert (theirs["errors"][0]["current"], theirs["secret"]) == (None, None)
 
 
 async def test_a_retry_shows_the_same_secret_again(api: Api, account: Account) -> None:
@@ -239,11 +239,9 @@ async def test_an_expired_token_says_so(api: Api, account: Account, engine: Asyn
             text("UPDATE tokens SET created_at = '2020-01-01', expires_at = '2020-01-02' WHERE id = :id"),
             {"id": uuid.UUID(made["token"]["id"])},
         )
-    data = await api(
-        "query($id: ID!) { node(id: $id) { ... on Token { isExpired } } }", account, id=made["token"]["id"]
-    )
+    data = await api("query($id: ID!) { node(id: $id) { ... on Token { expired } } }", account, id=made["token"]["id"])
 
-    assert data["node"] == {"isExpired": True}
+    assert data["node"] == {"expired": True}
     assert await holder(api, made["secret"]) is None
 
 

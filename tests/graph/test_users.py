@@ -158,7 +158,7 @@ async def test_another_version_of_a_user_is_a_conflict(
 
     assert problems(payload) == [("ConflictError", "STALE_VERSION", "ifVersion")]
     assert payload["errors"][0]["currentVersion"] == 1
-    assert payload["errors"][0]["currentNode"] == {"__typename": "User", "id": str(account.id)}
+    assert payload["errors"][0]["current"] == {"__typename": "User", "id": str(account.id)}
     assert (await api(ONE, admin, id=str(account.id)))["user"]["version"] == 1
 
 
@@ -177,7 +177,7 @@ async def test_a_deleted_user_is_gone_with_everything(api: Api, account: Account
         ids=[str(account.id), task["id"], str(account.viewer.token_id)],
     )
 
-    assert payload["id"] == str(account.id)
+    assert payload["deletedUserId"] == str(account.id)
     assert data["nodes"] == [None, None, None]
     assert await holder(api, account.secret) is None
 

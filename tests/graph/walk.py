@@ -121,7 +121,9 @@ async def limited(engine: AsyncEngine, account: Account, scopes: tuple[Scope, ..
 
 
 async def whole(api: Api, account: Account | None, owner: str, name: str, variables: Any, depth: int = 1) -> str:
-    """The whole answer to an operation as text, errors included."""
+    """The whole answer to an operation as text, errors included. Who may see everybody's things asks for them."""
+    if account is not None and account.viewer.is_admin and "scope" in fields_of(owner)[name].args:
+        variables = {"scope": "ALL", **variables}
     found = await api.run(operation(owner, name, depth), account, **variables)
     return json.dumps([found.data, [error.formatted for error in found.errors]], sort_keys=True, default=str)
 

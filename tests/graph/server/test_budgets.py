@@ -58,7 +58,7 @@ async def test_who_spent_too_much_is_told_how_long_to_wait(settings: Settings, a
         answer = await client.post("/graphql", json=TASKS, headers=account.authorization)
 
     [error] = answer.json()["errors"]
-    seconds = error["extensions"]["retryAfter"]
+    seconds = error["extensions"]["retryAfterSeconds"]
     assert answer.status_code == 429
     assert answer.headers["retry-after"] == str(seconds)
     assert 190 <= seconds <= 200, "20 points at a tenth of a point a second"

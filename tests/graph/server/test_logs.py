@@ -162,7 +162,7 @@ async def test_a_bug_is_logged_with_its_id_and_place_but_no_message(
         raise RuntimeError("could not purge the title Buy a ring")
 
     monkeypatch.setattr(tasks, "purge", broken)
-    purge = "mutation($id: ID!) { purgeTask(input: {id: $id}) { id } }"
+    purge = "mutation($id: ID!) { purgeTask(input: {id: $id}) { purgedTaskId } }"
     answer = await post(client, purge, account, id=str(account.id))
 
     (error,) = answer["errors"]

@@ -153,7 +153,7 @@ def subclasses(kind: type) -> set[type]:
 
 async def test_every_domain_error_has_a_type_of_its_own() -> None:
     examples: list[DomainError] = [
-        Invalid([Problem("A", "a", ("due_at", 1, "x_y")), Problem("B", "b")]),
+        Invalid([Problem("TOO_LONG", "a", ("due_at", 1, "x_y")), Problem("INVALID", "b")]),
         NotFound("task"),
         Conflict("c"),
         Forbidden("f"),

@@ -17,6 +17,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from persistence import tasks, users
 from persistence.lists import filters, pages
 from persistence.lists.filters import Shape
+from persistence.lists.listing import Trash
 from persistence.lists.pages import Query, Window
 from persistence.models import Role, Task, TaskPriority, TaskStatus, User
 from persistence.rows.reading import Statement
@@ -172,7 +173,9 @@ FILTERS = nested(comparisons(KINDS) | related)
 
 async def passing(session: Session, rows: list[Task], shape: Shape, given_values: list[Any]) -> set[UUID]:
     shape = ("and", ("compare", "id", "in"), shape)
-    query = Query(tasks.LISTING, shape, trash=True, values=filters.arguments([[row.id for row in rows], *given_values]))
+    query = Query(
+        tasks.LISTING, shape, trash=Trash.INCLUDE, values=filters.arguments([[row.id for row in rows], *given_values])
+    )
     page = await pages.page(session, query, Window(100), frozenset({"id"}), keys=False)
     return {row.id for row in page.rows}
 

@@ -17,6 +17,7 @@ from persistence import tasks, tokens, users
 from persistence.lists import pages, statements
 from persistence.lists.conditions import LEXEME, PREFIXED
 from persistence.lists.filters import Shape
+from persistence.lists.listing import Trash
 from persistence.lists.pages import Order, Page, Query, Window
 from persistence.lists.statements import LARGE, SIZES, rows_read
 from persistence.models import Task, TaskPriority, TaskStatus
@@ -112,9 +113,14 @@ def queries(draw: st.DrawFn) -> tuple[Query, Any]:
     fields = draw(st.lists(st.sampled_from(sorted(set(KEYS) - {"id"})), unique=True, max_size=3))
     order = tuple(Order(field, draw(st.booleans()), draw(st.booleans())) for field in fields)
     shape, values, predicate = FILTERS[draw(st.sampled_from(sorted(FILTERS)))]
-    trash = draw(st.booleans())
+    trash = draw(st.sampled_from(Trash))
     query = Query(tasks.LISTING, shape, order, trash=trash, values=values)
-    return query, lambda task: predicate(task) and (trash or task.deleted_at is None)
+    return (
+        query,
+        lambda task: (
+            predicate(task) and (trash is Trash.INCLUDE or (task.deleted_at is None) is (trash is Trash.EXCLUDE))
+        ),
+    )
 
 
 def of(query: Query, owner: UUID) -> Query:
@@ -223,7 +229,7 @@ async def test_what_stays_is_neither_skipped_nor_repeated_while_others_write(
     ids = await write(work)
     doomed = ids[::3]
     stay = set(ids) - set(doomed)
-    query = Query(tasks.LISTING, order=order, trash=True, limited=True, values={"owner": owner_id})
+    query = Query(tasks.LISTING, order=order, trash=Trash.INCLUDE, limited=True, values={"owner": owner_id})
     seen: list[UUID] = []
     place = None
     while True:
@@ -304,7 +310,7 @@ async def test_the_pages_below_many_parents_are_the_pages_of_each(
 
 
 async def test_the_page_after_a_cursor_below_many_parents_is_the_page_of_each(session: Session, owners: Any) -> None:
-    query = Query(tasks.LISTING, order=(Order("due_at"), Order("title")), trash=True)
+    query = Query(tasks.LISTING, order=(Order("due_at"), Order("title")), trash=Trash.INCLUDE)
     owner_id = next(iter(owners))
     [row] = (await pages.page(session, of(query, owner_id), Window(1), COLUMNS, keys=True)).rows
     window = Window(3, False, cursor(query, row))
@@ -509,7 +515,7 @@ async def test_walking_in_the_order_of_rank_gives_the_list(
     session: Session, owners: dict[UUID, list[Task]], size: int, backward: bool
 ) -> None:
     owner_id = next(iter(owners))
-    query = searching(owner_id, "rep", trash=True)
+    query = searching(owner_id, "rep", trash=Trash.INCLUDE)
     whole = (await pages.page(session, query, Window(100), COLUMNS, keys=True)).rows
 
     walked = await walk(session, query, size, backward=backward)
@@ -562,7 +568,7 @@ async def crowd(engine: AsyncEngine, anyio_backend: str) -> UUID:
 
 
 LISTS: dict[str, tuple[str, Query]] = {
-    "newest first": ("ix_tasks_owner_id_created_at_id", Query(tasks.LISTING, trash=True)),
+    "newest first": ("ix_tasks_owner_id_created_at_id", Query(tasks.LISTING, trash=Trash.INCLUDE)),
     "without the trash": ("ix_tasks_owner_id_created_at_id", Query(tasks.LISTING)),
     "oldest first": ("ix_tasks_owner_id_created_at_id", Query(tasks.LISTING, order=(Order("created_at"),))),
     "next due": ("ix_tasks_owner_id_due_at_id", Query(tasks.LISTING, order=(Order("due_at"),))),
@@ -605,7 +611,7 @@ async def test_a_list_walks_along_its_index_without_sorting(engine: AsyncEngine,
 async def test_the_page_after_a_cursor_walks_along_the_index(
     engine: AsyncEngine, session: Session, crowd: UUID
 ) -> None:
-    query = of(Query(tasks.LISTING, trash=True), crowd)
+    query = of(Query(tasks.LISTING, trash=Trash.INCLUDE), crowd)
     page = await pages.page(session, query, Window(20), COLUMNS, keys=True)
 
     for backward in (False, True):
@@ -618,7 +624,7 @@ async def test_the_page_after_a_cursor_walks_along_the_index(
 
 
 async def test_the_newest_of_each_of_many_users_walk_along_the_index(engine: AsyncEngine, crowd: UUID) -> None:
-    query = Query(tasks.LISTING, trash=True, values={"parents": [crowd]})
+    query = Query(tasks.LISTING, trash=Trash.INCLUDE, values={"parents": [crowd]})
 
     found = await plan(engine, query, Window(10), nested=True)
 
@@ -682,7 +688,7 @@ def test_a_statement_reads_as_many_rows_as_are_wanted_and_few_more(wanted: int) 
 async def test_a_page_of_any_size_has_that_size(
     session: Session, crowd: UUID, nested: bool, backward: bool, more: bool
 ) -> None:
-    query = Query(tasks.LISTING, order=(Order("title"), Order("created_at")), trash=True)
+    query = Query(tasks.LISTING, order=(Order("title"), Order("created_at")), trash=Trash.INCLUDE)
     everything = await pages.page(session, of(query, crowd), Window(400), COLUMNS, keys=False)
     ids = [row.id for row in everything.rows]
     assert len(ids) == 400
