@@ -87,6 +87,8 @@ class PersistedDocuments:
             if self.trusted_only and text not in self._texts:
                 raise _not_trusted()
             return text, None
+        if not text:  # clients for WebSockets cannot leave it out
+            text = None
         known = self._manifest.get(identifier)
         if known is None and not self.trusted_only:
             known = self._added.get(identifier)

@@ -137,7 +137,7 @@ async def test_an_identifier_of_the_manifest_is_known_in_both_places_with_and_wi
     application = Application(persisted=PersistedDocuments(load_manifest(path), trusted_only=trusted_only))
 
     for request in ({"documentId": sent + identifier}, {"extensions": automatic(sent + identifier)}):
-        for text in ({}, {"query": QUERY}):
+        for text in ({}, {"query": QUERY}, {"query": ""}, {"query": None}):
             assert (await post(application, **request, **text)).json()["data"] == {"hello": "hello world"}
         assert (await post(application, **request, query="{ __typename }")).status_code == (
             403 if trusted_only else 400
