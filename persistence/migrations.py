@@ -66,20 +66,18 @@ def check(url: str) -> None:
 
 def sql(revision: str = "head") -> str:
     """The SQL of all migrations up to a revision, for people who run it by hand."""
-    from alembic import command
-
     output = io.StringIO()
-    command.upgrade(configuration("postgresql:///offline", output), revision, sql=True)
+    run("upgrade", "postgresql:///offline", revision, output=output, sql=True)
     return output.getvalue()
 
 
-def run(action: str, url: str, *arguments: str) -> None:
+def run(action: str, url: str, *arguments: str, output: io.StringIO | None = None, **options: bool) -> None:
     """Run one of Alembic's commands, by its name."""
     from alembic import command
     from alembic.util import CommandError
 
     try:
-        getattr(command, action)(configuration(url), *arguments)
+        getattr(command, action)(configuration(url, output), *arguments, **options)
     except CommandError as error:
         raise MigrationError(f"migration failed: {' '.join(str(error).split())}") from None
     except FAILURES as error:

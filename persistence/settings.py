@@ -183,7 +183,7 @@ def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Sett
     for name, field in known.items():
         if text := environment.get(name, "").strip():
             try:
-                values[field.name] = parse(text, field)
+                values[field.name] = parse(forms.one_line(text), field)
             except ValueError as error:
                 problems.append(f"{name} must be {error}")
     values |= {name: value for name, value in overrides.items() if value is not None}
@@ -229,16 +229,22 @@ def parse(text: str, field: "dataclasses.Field[Any]") -> Any:
     """The typed value of one variable. Raises `ValueError` with what it should be."""
     if field.name == "database_url":
         return text
-    kinds: dict[type, Callable[[str], Any]] = {bool: parse_bool, int: int, float: float, Path: parse_path, str: str}
+    kinds: dict[type, Callable[[str], Any]] = {
+        bool: parse_bool,
+        int: forms.integer,
+        float: forms.number,
+        Path: parse_path,
+        str: str,
+    }
     kind = next(kind for kind in (get_args(field.type) or (field.type,)) if kind in kinds)
     try:
         value = kinds[kind](text)
     except ValueError:
         expected = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path"}[kind]
-        raise ValueError(f"{expected}, not {text!r}") from None
+        raise ValueError(f"{expected}, not {forms.shown(text)}") from None
     choices, form = field.metadata["choices"], field.metadata["form"]
     if choices and value not in choices:
-        raise ValueError(f"one of {', '.join(choices)}, not {text!r}")
+        raise ValueError(f"one of {', '.join(choices)}, not {forms.shown(text)}")
     if form is not None:
         return form(text)
     if kind in (int, float):
@@ -249,11 +255,11 @@ def parse(text: str, field: "dataclasses.Field[Any]") -> Any:
 def check_bounds(value: float, text: str, field: "dataclasses.Field[Any]") -> None:
     least, most = field.metadata["at_least"], field.metadata["at_most"]
     if not math.isfinite(value):
-        raise ValueError(f"a finite number, not {text!r}")
+        raise ValueError(f"a finite number, not {forms.shown(text)}")
     if least is not None and value < least:
-        raise ValueError(f"at least {least}, not {text!r}")
+        raise ValueError(f"at least {least}, not {forms.shown(text)}")
     if value > most:
-        raise ValueError(f"at most {most}, not {text!r}")
+        raise ValueError(f"at most {most}, not {forms.shown(text)}")
 
 
 def parse_bool(text: str) -> bool:

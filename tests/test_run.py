@@ -360,6 +360,10 @@ def test_an_unreachable_database_is_named_without_its_password(tmp_path: Path) -
         ({"TASKSTORE_HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
         ({"TASKSTORE_TRUSTED_PROXIES": "10.0.0.1, localhost"}, "TASKSTORE_TRUSTED_PROXIES must be addresses"),
         ({"TASKSTORE_TRUSTED_DOCUMENTS": "/nope"}, "TASKSTORE_TRUSTED_DOCUMENTS: /nope cannot be read: No such file"),
+        (
+            {"TASKSTORE_WORKERS": "20"},
+            "20 workers with TASKSTORE_POOL_SIZE and TASKSTORE_POOL_OVERFLOW of 5 + 10 may take",
+        ),
         ({"TASKSTORE_PORT": "99999"}, "TASKSTORE_PORT must be at most 65535"),
         ({"TASKSTORE_TRUSTED_PROXIES": "10.0.0.1"}, "say --no-demo, or trust no proxies"),
         ({"TASKSTORE_TRUSTED_PROXIES": "::1", "TASKSTORE_DEMO": "true"}, "say --no-demo, or trust no proxies"),

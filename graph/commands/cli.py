@@ -2,7 +2,9 @@
 # ruff: noqa: T201  # its output is what it is for
 
 import argparse
+import contextlib
 import importlib
+import os
 import re
 import signal
 import sys
@@ -19,12 +21,15 @@ exit codes:
   1    refused or failed; the last line on standard error says why
   2    the command line is wrong
   130  interrupted by Ctrl-C
+  141  whoever read the output went away
 """
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code."""
     parser = make_parser()
+    if not all(map(str.isprintable, arguments)):
+        parser.error("an argument has a line break, a control character or bytes that are no UTF-8")
     options = parser.parse_args(with_default_command(arguments))
     if options.action == "help":
         return main([*options.topic, "--help"])
@@ -34,16 +39,33 @@ def main(arguments: Sequence[str]) -> int:
         command = getattr(importlib.import_module(f"graph.commands.{module}"), function)
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        return command(options) or 0
+        code = command(options) or 0
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         from graph.commands import expected
 
+        if isinstance(error, OSError):
+            return failed_output(error)
         if not isinstance(error, expected()):
             raise
         print(f"taskstore: {error}", file=sys.stderr)
         return 1
+
+
+def failed_output(error: OSError) -> int:
+    """The exit code when the system refuses something, such as more output: silent where its reader went, as of `head`.
+
+    What the database refuses is no such error.
+    """
+    with contextlib.suppress(OSError, ValueError):  # what is left is not tried again at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return 141
+    print(f"taskstore: {': '.join(filter(None, (error.filename, error.strerror or str(error))))}", file=sys.stderr)
+    return 1
 
 
 def with_default_command(arguments: Sequence[str]) -> list[str]:
@@ -68,16 +90,31 @@ def duration(text: str) -> timedelta | None:
     return timedelta(**{UNITS[match[2]]: int(match[1])})
 
 
+def host(text: str) -> str:
+    from persistence.rules import forms
+
+    try:
+        return forms.host(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be {error}") from None
+
+
 def port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
+    if re.fullmatch("[0-9]{1,5}", text) is None or int(text) > 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
     return int(text)
 
 
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+def workers(text: str) -> int:
+    if re.fullmatch("[0-9]{1,4}", text) is None or not 1 <= int(text) <= 1_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
     return int(text)
+
+
+def revision(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a revision has at least one character")
+    return text
 
 
 def version() -> str:
@@ -128,11 +165,13 @@ def make_parser() -> argparse.ArgumentParser:
     db = commands.add_parser("db", help="migrations: upgrade, downgrade, status, reset, check, sql")
     actions = db.add_subparsers(title="commands", metavar="COMMAND", required=True)
     up = add(actions, "upgrade", "database.upgrade", "bring the database to the newest revision, or to the one named")
-    up.add_argument("revision", nargs="?", default="head")
+    up.add_argument("revision", nargs="?", type=revision, default="head")
     down = add(
         actions, "downgrade", "database.downgrade", "take the database back by one revision, or to the one named"
     )
-    down.add_argument("revision", nargs="?", default="-1", help="-1 (default), base (empty) or a revision")
+    down.add_argument(
+        "revision", nargs="?", type=revision, default="-1", help="-1 (default), base (empty) or a revision"
+    )
     add(
         actions,
         "status",
@@ -143,7 +182,7 @@ def make_parser() -> argparse.ArgumentParser:
     reset.add_argument("--yes", action="store_true", help="really")
     add(actions, "check", "database.check", "compare the migrations with the models, on a temporary database")
     add(actions, "sql", "database.sql", "print the SQL of the migrations, to run by hand").add_argument(
-        "revision", nargs="?", default="head"
+        "revision", nargs="?", type=revision, default="head"
     )
 
     add_schema(
@@ -194,9 +233,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def add_serve(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--host", metavar="H", help="address to listen on (default 127.0.0.1; TASKSTORE_HOST)")
+    command.add_argument(
+        "--host", type=host, metavar="H", help="address to listen on (default 127.0.0.1; TASKSTORE_HOST)"
+    )
     command.add_argument("--port", type=port, metavar="P", help="port (default 8000; 0: any free one; TASKSTORE_PORT)")
-    command.add_argument("--workers", type=positive, metavar="N", help="processes (default 1; TASKSTORE_WORKERS)")
+    command.add_argument("--workers", type=workers, metavar="N", help="processes (default 1; TASKSTORE_WORKERS)")
     command.add_argument("--no-browser", dest="browser", action="store_false", help="do not open GraphiQL in a browser")
     demo = command.add_mutually_exclusive_group()
     demo.add_argument(

@@ -21,6 +21,9 @@ from persistence.viewer import OPERATOR
 
 T = TypeVar("T")
 
+LONGEST_LINE = 10_000
+"""Characters; more than the longest password, so that a longer one is refused as such."""
+
 
 def create(options: argparse.Namespace) -> None:
     rules = Checked()
@@ -113,8 +116,13 @@ def of_user(email: str, work: Callable[[Session, UUID], Awaitable[T]]) -> T:
 
 def asked_password() -> str:
     """A new password: typed twice without echo on a terminal, else the first line of standard input."""
+    if sys.stdin is None:  # closed
+        raise CommandFailed("no password was given")
     if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\r\n")
+        try:
+            return sys.stdin.readline(LONGEST_LINE).rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise CommandFailed("the password on standard input is not in UTF-8") from None
     try:
         password, again = getpass.getpass("Password (at least 10 characters): "), getpass.getpass("The same again: ")
     except EOFError:

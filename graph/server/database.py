@@ -34,21 +34,31 @@ def database(*, migrated: bool = False, embedded_or_demo: bool = True) -> Iterat
     settings = load()
     if settings.database_url is not None and not embedded_or_demo:
         raise CommandFailed("the demo accounts have known passwords; say --demo to put them into DATABASE_URL")
+    ours = False
     with contextlib.ExitStack() as stack:
         if settings.database_url is None:
             server = EmbeddedPostgres(settings.data_dir)
             server.start(attach=True)
             stack.callback(server.stop)
+            ours = not server.attached
             settings = replace(settings, database_url=server.url)
-            if migrated and not server.attached:
-                migrations.upgrade(server.url)
         else:
             run(settings, reachable(settings))
-        if migrated and not (status := migrations.status(url(settings))).is_current:
-            raise CommandFailed(
-                f"the database is at revision {status.current}, this code needs {status.head}: ./run db upgrade"
-            )
+        if migrated:
+            require_tables(url(settings), make=ours)
         yield settings
+
+
+def require_tables(database_url: str, *, make: bool) -> None:
+    """Bring the tables to this code's revision, or without `make` raise `CommandFailed` where they are not at it."""
+    status = migrations.status(database_url)
+    if status.is_current:
+        return
+    if not make:
+        raise CommandFailed(
+            f"the database is at revision {status.current}, this code needs {status.head}: ./run db upgrade"
+        )
+    migrations.upgrade(database_url)  # loads what takes longer than most commands
 
 
 def url(settings: Settings) -> str:

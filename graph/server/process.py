@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from graph.server.database import CommandFailed, reachable, run, url
 from graph.server.door import KEEP_ALIVE_SECONDS
 from graph.transport.addresses import is_loopback
-from persistence.embedded.server import AlreadyRunning, EmbeddedPostgres
+from persistence.embedded.server import SERVER_OPTIONS, AlreadyRunning, EmbeddedPostgres
 from persistence.settings import ROOT, Settings, variable
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ DEMO_ACCOUNTS = "DEMO_ACCOUNTS"
 """The environment variable by which the demo accounts, with their tokens, reach the server processes as JSON."""
 
 BACKLOG = 2048
+
+EMBEDDED_CONNECTIONS = int(SERVER_OPTIONS["max_connections"]) - 20
+"""For the server; the rest is for commands beside it, `psql`, and what PostgreSQL keeps for itself."""
 
 
 class Stopped(BaseException):
@@ -49,6 +52,13 @@ def serve(settings: Settings, *, demo: bool | None, browser: bool, reload: bool,
         raise CommandFailed(
             "TASKSTORE_TRUSTED_PROXIES is for a server that others reach; demo accounts, whose passwords are known, "
             "are not: say --no-demo, or trust no proxies"
+        )
+    connections, most = settings.workers * (settings.pool_size + settings.pool_overflow), EMBEDDED_CONNECTIONS
+    if settings.embedded and connections > most:
+        raise CommandFailed(
+            f"{settings.workers} workers with TASKSTORE_POOL_SIZE and TASKSTORE_POOL_OVERFLOW of "
+            f"{settings.pool_size} + {settings.pool_overflow} may take {connections} connections; "
+            f"the embedded PostgreSQL has {most} for them"
         )
     with contextlib.ExitStack() as stack:
         stack.enter_context(terminated_cleanly())
@@ -284,7 +294,8 @@ def when_ready(listener: socket.socket, host: str, address: str, browser: bool, 
         time.sleep(0.1)
     else:
         return
-    print(greet(), flush=True)
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        print(greet(), flush=True)
     if browser and has_desktop():
         webbrowser.open(f"{address}/graphql")
 

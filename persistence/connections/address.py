@@ -165,8 +165,10 @@ def places(hosts: str, given: Mapping[str, str]) -> tuple[tuple[str, ...], tuple
         ports = given["port"].split(",")
     if len(ports) == 1:
         ports *= len(names)
-    if len(ports) != len(names) or not all(re.fullmatch(r"|0*[1-9]\d{0,4}", port) for port in ports):
+    if len(ports) != len(names) or not all(re.fullmatch(r"|0*[1-9]\d{0,4}", port, re.ASCII) for port in ports):
         raise SettingsError(f"DATABASE_URL is not a URL: a port is a number, one for each host; {EXPECTED}")
+    if any(int(port or 0) > 65_535 for port in ports):
+        raise SettingsError("DATABASE_URL has a port above 65535")
     if names == [""] and ports == [""]:
         return (), ()
     if not all(map(is_host, names)):

@@ -1,6 +1,6 @@
-"""The forms of settings that are texts.
+"""The forms of settings.
 
-Each returns the text as it is used, or raises `ValueError` with what it should be.
+Each returns the value as it is used, or raises `ValueError` with what it should be.
 """
 
 import ipaddress
@@ -8,15 +8,51 @@ import re
 
 HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE)
 ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[^\s/:?#@\[\]]+)(:(?P<port>\d{1,5}))?")
-PATH = re.compile(r"(/[\w.~!$&'()*+,;=:@%-]+)+", re.ASCII)
+PATH = re.compile(r"(/(?!\.{1,2}(/|$))[\w.~!$&'()*+,;=:@-]+)+", re.ASCII)
+NUMERIC = re.compile(r"(.*\.)?(\d+|0x[0-9a-f]*)\.?", re.ASCII | re.IGNORECASE)
+"""Names that the system and browsers read as an IPv4 address, `0` and `127.1` too (WHATWG URL, "ends in a number")."""
+
+INTEGER = re.compile(r"-?\d+", re.ASCII)
+NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+SHOWN = 60
+"""Characters of a wrong value that are repeated."""
+
 DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+
+def shown(text: str) -> str:
+    """A wrong value in a line for a person: on one line, not too long, and without the password of a URL."""
+    text = re.sub(r"//[^/?#]*@", "//...@", text)
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
+
+
+def one_line(text: str) -> str:
+    """A text without control characters, line breaks and what is not Unicode: it ends up in lines and URLs."""
+    if not text.isprintable():
+        raise ValueError("one line of printable characters")
+    return text
+
+
+def integer(text: str) -> int:
+    """A whole number in the digits 0 to 9."""
+    if INTEGER.fullmatch(text) is None:
+        raise ValueError(text)
+    return int(text)
+
+
+def number(text: str) -> float:
+    """A number in the digits 0 to 9, with or without a fraction and an exponent."""
+    if NUMBER.fullmatch(text) is None:
+        raise ValueError(text)
+    return float(text)
 
 
 def host(text: str) -> str:
     """A host name or an address, without a scheme and a port."""
-    if not is_address(text) and (len(text) > 253 or HOST.fullmatch(text) is None):
-        raise ValueError(f"a host name or an address without a port, such as 127.0.0.1 or ::1, not {text!r}")
-    return text
+    if not is_address(text) and (len(text) > 253 or HOST.fullmatch(text) is None or NUMERIC.fullmatch(text)):
+        raise ValueError(f"a host name or an address without a port, such as 127.0.0.1 or ::1, not {shown(text)}")
+    return text if is_address(text) else text.lower()
 
 
 def hosts(text: str) -> str:
@@ -35,34 +71,49 @@ def origin(text: str) -> str:
         return text
     if match is None:
         stem = ORIGIN.match(text)
-        hint = f"{stem[0]} without what follows" if stem else "https://app.example.org"
+        hint = f"{stem[0][:SHOWN]} without what follows" if stem and "@" not in text else "https://app.example.org"
         raise ValueError(
-            f"origins such as https://app.example.org or *, without a path or a slash: {hint}, not {text!r}"
+            f"origins such as https://app.example.org or *, without a path or a slash: {hint}, not {shown(text)}"
         )
-    scheme, name, port = match["scheme"], match["host"], match["port"]
+    scheme, name, port = match["scheme"], ascii_host(match["host"]), match["port"]
+    if name is None or not 0 < int(port or 80) <= 65_535:
+        raise ValueError(f"origins such as https://app.example.org or http://localhost:5173, not {shown(text)}")
     sent = f"{scheme}://{name}" if port in (None, DEFAULT_PORTS.get(scheme)) else f"{scheme}://{name}:{int(port)}"
     sent = sent.lower()
     if sent != text:
-        raise ValueError(f"origins as browsers send them: {sent}, not {text!r}")
+        raise ValueError(f"origins as browsers send them: {sent[:SHOWN]}, not {shown(text)}")
     return text
+
+
+def ascii_host(name: str) -> str | None:
+    """A host name as it is sent, `xn--...` for one with other letters; None where it can be none."""
+    if name.isascii():
+        return name
+    import idna  # seldom needed
+
+    try:
+        return idna.encode(name, uts46=True).decode()
+    except idna.IDNAError:
+        return None
 
 
 def url_path(text: str) -> str:
     """A path such as /tasks, which may be written with a slash at its end."""
     path = text.rstrip("/")
     if path and PATH.fullmatch(path) is None:
-        raise ValueError(f"a path such as /tasks, not {text!r}")
+        raise ValueError(f"a path such as /tasks, not {shown(text)}")
     return path
 
 
 def networks(text: str) -> str:
     """Addresses and networks, separated by commas."""
-    for entry in listed(text):
+    entries = listed(text)
+    for entry in entries:
         try:
             ipaddress.ip_network(entry)
         except ValueError:
-            raise ValueError(f"addresses or networks such as 10.0.0.0/8, not {entry!r}") from None
-    return text
+            raise ValueError(f"addresses or networks such as 10.0.0.0/8, not {shown(entry)}") from None
+    return ",".join(entries)
 
 
 def listed(text: str) -> list[str]:

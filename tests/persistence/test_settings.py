@@ -116,6 +116,23 @@ def test_the_database_url_is_not_in_the_settings_repr() -> None:
         ("TASKSTORE_ROOT_PATH", "/tasks?x", "a path such as /tasks"),
         ("TASKSTORE_ROOT_PATH", "https://example.org/tasks", "a path such as /tasks"),
         ("TASKSTORE_DATA_DIR", "~nobody-of-this-name/data", "a path"),
+        ("TASKSTORE_DATA_DIR", "two\nlines", "one line"),
+        ("TASKSTORE_DATA_DIR", "a\x1b[31mred", "one line"),
+        ("TASKSTORE_DATA_DIR", "no-utf-8\udce4", "one line"),
+        ("DATABASE_URL", "postgresql://me:hunter2@db.example.org/ta\nsks", "one line"),
+        ("TASKSTORE_PORT", "٨٠٠٠", "a whole number"),
+        ("TASKSTORE_PORT", "8_000", "a whole number"),
+        ("TASKSTORE_PORT", "+8000", "a whole number"),
+        ("TASKSTORE_SESSION_DAYS", "\uff13", "a number"),
+        ("TASKSTORE_SESSION_DAYS", "1_0.5", "a number"),
+        ("TASKSTORE_HOST", "0", "a host name or an address"),
+        ("TASKSTORE_HOST", "127.1", "a host name or an address"),
+        ("TASKSTORE_HOST", "0x7f.0.0.1", "a host name or an address"),
+        ("TASKSTORE_ALLOWED_ORIGINS", "https://Größe.example", "https://xn--gre-6ka8i.example,"),
+        ("TASKSTORE_ALLOWED_ORIGINS", "http://localhost:99999", "origins such as"),
+        ("TASKSTORE_ALLOWED_ORIGINS", "http://localhost:0", "origins such as"),
+        ("TASKSTORE_ROOT_PATH", "/a/../b", "a path such as /tasks"),
+        ("TASKSTORE_ROOT_PATH", "/a%20b", "a path such as /tasks"),
         ("TASKSTORE_RATE_BUDGET", "9999", "TASKSTORE_MAX_COST (10000)"),
     ],
 )
@@ -144,6 +161,27 @@ def test_a_text_of_the_right_form_is_taken(name: str, value: str, expected: int)
     loaded = load({name: value})
 
     assert len(getattr(loaded, name.removeprefix("TASKSTORE_").lower()).split(",")) == expected
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: field.name)
+def test_a_secret_in_the_wrong_variable_is_not_repeated(field: "dataclasses.Field[object]") -> None:
+    said = [refusal(settings.variable(field.name), value) for value in (SECRET, f"{SECRET}, x", SECRET * 200)]
+
+    assert "s3cret-word" not in "".join(said)
+    assert all(len(line) < 400 for line in said)
+
+
+def refusal(name: str, value: str) -> str:
+    """What a variable is refused with, if it is."""
+    try:
+        load({name: value})
+    except SettingsError as error:
+        return str(error)
+    return ""
+
+
+def test_a_name_in_capitals_is_the_same_host() -> None:
+    assert load({"TASKSTORE_HOST": "LocalHost"}).host == "localhost"
 
 
 def test_everything_that_is_wrong_is_told_at_once() -> None:

@@ -112,6 +112,8 @@ REFUSED = [
     ("s3cret", "is not a URL"),
     ("postgresql://ada:s3cret@db:port/tasks", "a port is a number"),
     ("postgresql://ada:s3cret@db:0/tasks", "a port is a number"),
+    ("postgresql://ada:s3cret@db:\u0665/tasks", "a port is a number"),
+    ("postgresql://ada:s3cret@db:99999/tasks", "a port above 65535"),
     ("postgresql://ada:s3cret@db:1,other:port/tasks", "a port is a number"),
     ("postgresql://ada:s3cret@db:1,other:2/tasks?port=1,2,3", "a port is a number"),
     ("postgresql://ada:s3cret@a..b/tasks", "host that cannot be one"),
