@@ -58,7 +58,7 @@ class Server:
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=inherited | self.variables | {"DATABASE_URL": "", "TASKSTORE_DATA_DIR": str(self.data_dir)},
+                env=inherited | {"DATABASE_URL": "", "TASKSTORE_DATA_DIR": str(self.data_dir)} | self.variables,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

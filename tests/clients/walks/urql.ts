@@ -1,0 +1,68 @@
+import { account, assert, elsewhere, hold, onServer, until, uuid7 } from "./world";
+import { client } from "../client";
+import { BOARD, CLOCK, CREATE, PURGE, RENAME } from "../tasks";
+
+const board = await account(5);
+const seen: string[][] = [];
+const listen = (variables: { first: number; after?: string | null }) =>
+  client.query(BOARD, variables).subscribe(({ data, error }) => {
+    assert.equal(error, undefined);
+    assert.notEqual(data!.viewer, null);
+    seen.push(data!.viewer!.tasks.nodes.map(({ title }) => title));
+  });
+const shown = () => seen.at(-1) ?? [];
+const page = (after?: string | null) => client.query(BOARD, { first: 2, after }).toPromise();
+
+let after: string | null | undefined;
+for (let more = true; more; ) {
+  const { pageInfo, totalCount } = (await page(after)).data!.viewer!.tasks;
+  assert.equal(totalCount, 5);
+  [more, after] = [pageInfo.hasNextPage, pageInfo.endCursor];
+}
+const { unsubscribe } = listen({ first: 2 });
+await until(() => shown().length === 5);
+assert.deepEqual(shown(), board);
+
+const id = uuid7();
+let answer = hold();
+const creating = client.mutation(CREATE, { input: { id, title: "6", idempotencyKey: id } }).toPromise();
+await until(() => shown().length === 6);
+assert.deepEqual(shown(), ["6", ...board], "shown before there is an answer");
+answer();
+assert.equal((await creating).data!.createTask.task!.id, id);
+assert.deepEqual(await onServer(), shown());
+assert.deepEqual(shown(), ["6", ...board]);
+const refused = await client.mutation(CREATE, { input: { id: uuid7(), title: " " } }).toPromise();
+assert.equal(refused.data!.createTask.errors[0]!.code, "TOO_SHORT");
+await until(() => shown().length === 6);
+assert.deepEqual(shown(), ["6", ...board], "taken off again");
+
+await elsewhere(id, "six");
+answer = hold();
+const rename = (ifVersion: number) => client.mutation(RENAME, { input: { id, ifVersion, title: "VI" } }).toPromise();
+const renaming = rename(1);
+await until(() => shown()[0] === "VI");
+answer();
+const [error] = (await renaming).data!.updateTask.errors;
+assert.ok(error?.__typename === "ConflictError" && error.code === "STALE_VERSION" && error.currentVersion === 2);
+await until(() => shown()[0] === "six");
+assert.deepEqual((await rename(2)).data!.updateTask.errors, []);
+assert.deepEqual(shown(), ["VI", ...board]);
+
+await client.mutation(PURGE, { input: { id } }).toPromise();
+await until(() => shown().length === 5);
+assert.deepEqual(shown(), board);
+
+seen.length = 0;
+const wrong = await client.query(BOARD, { first: 500 }, { requestPolicy: "network-only" }).toPromise();
+assert.equal(wrong.error!.graphQLErrors[0]!.extensions.code, "BAD_USER_INPUT");
+unsubscribe();
+
+let ticks = 0;
+await new Promise<void>((resolve) => {
+  const clock = client.subscription(CLOCK, {}).subscribe(({ data, error }) => {
+    assert.equal(error, undefined);
+    if (Date.parse(data!.serverTime) > 0 && ++ticks === 2) setTimeout(() => (clock.unsubscribe(), resolve()));
+  });
+});
+process.exit(0); // its WebSocket stays open for the next subscription
