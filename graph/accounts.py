@@ -12,6 +12,7 @@ from uuid import UUID
 import strawberry
 
 from graph.request.context import Context, Info
+from graph.request.refusals import unauthenticated
 from graph.tokens import Token
 from graph.users import EMAIL, NAME, PASSWORD, TIME_ZONE, User, new_account
 from graph.writes.mutations import (
@@ -31,7 +32,7 @@ from persistence import throttle, tokens, users
 from persistence.models import Role, Scope, TokenKind
 from persistence.models import Token as TokenRow
 from persistence.models import User as UserRow
-from persistence.rules.errors import Code, Forbidden, Invalid, LimitReached, Problem
+from persistence.rules.errors import Code, DomainError, Forbidden, Invalid, LimitReached, Problem
 from persistence.rules.validation import Checked, storable
 from persistence.session import Session
 from persistence.viewer import Viewer
@@ -193,7 +194,12 @@ class AccountMutation:
         rules.done()
         if kept := await context.kept(ChangePasswordPayload, input):
             return kept  # the current password is the new one by now
-        confirmed = await confirm_password(context, viewer, input.current_password, "currentPassword")
+        try:
+            confirmed = await confirm_password(context, viewer, input.current_password, "currentPassword")
+        except DomainError:
+            if kept := await context.kept(ChangePasswordPayload, input):
+                return kept  # the first request was still at it when this one came
+            raise
         password_hash = await context.services.passwords.hash(input.new_password)
 
         async def work(session: Session, viewer: Viewer) -> dict[str, UserRow]:
@@ -282,14 +288,17 @@ def wrong_credentials() -> Invalid:
     return Invalid([Problem("WRONG_CREDENTIALS", "The address or the password is wrong.")])
 
 
-async def confirm_password(context: Context, viewer: Viewer, password: str, field: str) -> str | None:
+async def confirm_password(context: Context, viewer: Viewer, password: str, field: str) -> str:
     """Make sure that it is the viewer and not just the viewer's token. Slowed down like signing in.
 
     Returns the hash that it was verified with, for `still_confirmed`: verifying takes too long for a transaction.
+    Raises `LimitReached`, `Invalid`, and `RequestError` where the account is gone.
     """
     guessed = [(throttle.ACCOUNT, throttle.subject("viewer", str(viewer.id)))]
     async with guess(context, guessed, "Too many attempts", code="PASSWORD_THROTTLED") as settle:
         row = await users.password_hash(context.session, viewer.id)
+        if row is None:  # the account was deleted, by another process maybe
+            raise unauthenticated("The token is unknown, expired or revoked.")
         right = await context.services.passwords.verify(password, row)
         await settle(right)
     if not right:
@@ -297,7 +306,7 @@ async def confirm_password(context: Context, viewer: Viewer, password: str, fiel
     return row
 
 
-async def still_confirmed(session: Session, viewer: Viewer, confirmed: str | None, field: str) -> None:
+async def still_confirmed(session: Session, viewer: Viewer, confirmed: str, field: str) -> None:
     """Make sure that the password that was verified is still the one, in the transaction that relies on it."""
     if await users.password_hash(session, viewer.id) != confirmed:
         raise wrong_password(field)

@@ -7,9 +7,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from graph import accounts
 from persistence.models import Role
 from tests.conftest import PASSWORD, Account, Api
-from tests.graph.operations import DOCUMENTS, bearer, done, holder, new_task, problems, write
+from tests.graph.operations import DOCUMENTS, bearer, done, holder, new_task, problems, refused, write
 from tests.graph.workers import workers
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick_hashes", "no_attempts")]
@@ -126,6 +127,40 @@ async def test_a_replay_does_not_open_the_session_that_changed_the_password(api:
 
     assert problems(again) == GONE
     assert await holder(api, mine.secret) is not None
+
+
+async def test_a_retry_while_the_password_is_being_changed_gets_the_first_answer(
+    api: Api, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"currentPassword": PASSWORD, "newPassword": NEW, "idempotencyKey": key()}
+    confirm, first = accounts.confirm_password, []
+
+    async def after_the_first(*arguments: Any) -> str:
+        monkeypatch.setattr(accounts, "confirm_password", confirm)
+        first.append(await done(api, "changePassword", account, **given))
+        return await confirm(*arguments)
+
+    monkeypatch.setattr(accounts, "confirm_password", after_the_first)
+    again = await done(api, "changePassword", account, **given)
+
+    assert again == {**first[0], "replayed": True}
+
+
+@pytest.mark.parametrize(
+    ("mutation", "given"),
+    [("deleteViewer", {"password": PASSWORD}), ("changePassword", {"currentPassword": PASSWORD, "newPassword": NEW})],
+)
+async def test_who_is_gone_is_signed_out_in_every_process(
+    api: Api, account: Account, mutation: str, given: dict[str, str]
+) -> None:
+    """Another process remembers the token for some seconds; that is no wrong password."""
+    await done(api, "deleteViewer", account, password=PASSWORD)
+    codes = [
+        await refused(api, DOCUMENTS[mutation], account, input={**given, **more})
+        for more in ({}, {"idempotencyKey": key()})
+    ]
+
+    assert codes == ["UNAUTHENTICATED", "UNAUTHENTICATED"]
 
 
 async def test_nothing_acts_for_an_account_after_a_replay_that_was_refused(api: Api, engine: AsyncEngine) -> None:
