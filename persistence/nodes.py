@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Uuid, and_, any_, bindparam, cast, column, func, select, true
 
 from persistence.models import Base
-from persistence.rows.reading import Statement, reader, selection, unseen, view_class
+from persistence.rows.reading import Statement, selection, unseen, view_class
 from persistence.session import Session
 from persistence.viewer import Viewer
 from persistence.writes.changes import OWNER
@@ -77,6 +77,6 @@ def _statement(
         joined = joined.outerjoin(table, and_(table.c.id == ids.c.id, visible(model, is_admin=is_admin)))
         first = len(selected)
         selected += [table.c[name].label(f"{entity}_{name}") for name in sorted(names)]
-        readers = {name: reader(first + n, table.c[name].type) for n, name in enumerate(sorted(names))}
-        views.append((first + sorted(names).index("id"), view_class(entity, readers)))
+        parts = {name: (first + n, table.c[name].type) for n, name in enumerate(sorted(names))}
+        views.append((parts["id"][0], view_class(entity, parts)))
     return Statement(select(*selected).select_from(joined)), views

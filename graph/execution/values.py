@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from operator import itemgetter
 from types import GeneratorType, NoneType
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import orjson
@@ -104,46 +103,60 @@ def plain_member(source: Any, name: str) -> Any:
     return value
 
 
-def getter_of(kind: type, attribute: str) -> Any:
-    """The getter of a property, which may read from the row that the object holds."""
-    member = getattr(kind, attribute, None)
-    getter = member.fget if isinstance(member, property) else None
-    return getattr(getter, "read", None) if hasattr(kind, "__row__") else getter
+class Item(Protocol):
+    """A column of a row: `row[position]` is what the attribute gives, or its text in the answer."""
+
+    @property
+    def position(self) -> int: ...
+
+    @property
+    def kind(self) -> type | None:
+        """The class of the attribute, where the row has its text; None: the row has the value itself."""
+        ...
+
+    @property
+    def lengths(self) -> frozenset[int] | None:
+        """Text of one of these lengths is that of the answer; other is right, but not of that form. None: all is."""
+        ...
 
 
-def row_of(kind: type) -> str:
-    """How the row is reached from an object `o` of the class: it is the row, or holds it as its class says."""
-    return f"o.{kind.__row__}" if hasattr(kind, "__row__") else "o"
+class RowClass(Protocol):
+    """What classes whose objects are rows, or parts of rows, say of themselves. Reading by position saves a fifth."""
+
+    __row__: str
+    """The attribute that holds the row of an object; empty: the object is the row."""
+    __items__: Mapping[str, Item]
+    """Attributes that are columns of the row."""
+    __views__: Mapping[str, type]
+    """Attributes that are objects made of the same row: `object.attribute` is `view(row)`."""
 
 
-def view_of(kind: type, attribute: str) -> type | None:
-    """The class for which `object.attribute` is `view(object)`: a part of a row, as an object of its own (`row_of`)."""
-    member = getattr(kind, attribute, None)
-    getter = member.fget if isinstance(member, property) else None
-    return getter if isinstance(getter, type) and hasattr(getter, "__row__") else None
+def is_row(kind: type) -> bool:
+    """Whether it is a `RowClass`."""
+    return hasattr(kind, "__items__")
 
 
-def position_of(kind: type, attribute: str) -> int | None:
-    """The index for which `row[index]` is what `row.attribute` gives, when the class is made so.
-
-    Rows of the database are sequences whose attributes are `property(itemgetter(index))`; asking for the item itself
-    saves a fifth of the time. See `row_of` for objects that are a part of a row.
-    """
-    getter = getter_of(kind, attribute)
-    if type(getter) is not itemgetter:
-        return None
-    index: Any = getter.__reduce__()[1]  # what it was made with
-    return index[0] if len(index) == 1 and type(index[0]) is int and index[0] >= 0 else None
+def row_of(kind: Any) -> str:
+    """How the row is reached from an object `o` of a `RowClass`."""
+    return f"o.{kind.__row__}" if kind.__row__ else "o"
 
 
-def written_form(kind: type, attribute: str) -> Any:
-    """What reads a value that a row already has as the text of the answer, or None.
+def view_of(kind: Any, attribute: str) -> type | None:
+    """The class of the objects that rows of the class bring along as an attribute, which is a `RowClass` too."""
+    view: type | None = kind.__views__.get(attribute)
+    return view
 
-    It is the getter of a property: `row[getter.position]` (see `row_of`) is then the text, in that form when its
-    length is one of `getter.lengths` (None: always), or None for null; `getter.kind` is the class of the attribute.
-    """
-    getter = getter_of(kind, attribute)
-    return getter if hasattr(getter, "lengths") else None
+
+def position_of(kind: Any, attribute: str) -> int | None:
+    """The index for which `row[index]` is what the attribute gives, if it is a column as it is."""
+    item: Item | None = kind.__items__.get(attribute)
+    return item.position if item is not None and item.kind is None else None
+
+
+def written_form(kind: Any, attribute: str) -> Item | None:
+    """The item whose text the row has in place of the attribute's value, if it does."""
+    item: Item | None = kind.__items__.get(attribute)
+    return item if item is not None and item.kind is not None else None
 
 
 DATETIMES = [
@@ -211,18 +224,6 @@ class Types:
     def __init__(self, schema: GraphQLSchema) -> None:
         self.schema = schema
         self._accepted: dict[str, Acceptance | None] = {}
-        self._rows: dict[type, bool] = {}
-
-    def is_row(self, kind: type) -> bool:
-        """Whether attributes of the class are items of it."""
-        known = self._rows.get(kind)
-        if known is None:
-            if len(self._rows) >= MAX_CLASSES:
-                self._rows.clear()
-            known = self._rows[kind] = any(
-                position_of(kind, name) is not None or written_form(kind, name) is not None for name in vars(kind)
-            )
-        return known
 
     def acceptance(self, type_: GraphQLObjectType) -> Acceptance | None:
         """The classes known to be of the type, and what examines others (True or Surprise); None: ask each object."""

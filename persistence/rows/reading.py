@@ -10,6 +10,7 @@ instead of 0.7 for making and writing a datetime, 0.1 us more in PostgreSQL.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from operator import itemgetter
@@ -74,21 +75,16 @@ def written(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return column
 
 
-class WrittenReader:
-    """Reads a `Written` column of a record as the value.
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A column of a record that is read by position: as it is, or as the text of a `Written` value of this class.
 
-    Who wants the text takes it by position, as these attributes say.
+    Who wants the text of an answer takes it from the record, as the class of the record says (`__items__`).
     """
 
-    __slots__ = ("kind", "lengths", "parse", "position")
-
-    def __init__(self, position: int, written: Written) -> None:
-        self.position, self.kind = position, written.kind
-        self.parse, self.lengths = written.parse, written.lengths
-
-    def __call__(self, record: Any) -> Any:
-        text = record[self.position]
-        return None if text is None else self.parse(text)
+    position: int
+    kind: type | None = None
+    lengths: frozenset[int] | None = None
 
 
 Selected = Select[*tuple[Any, ...]] | ReturningInsert[*tuple[Any, ...]]
@@ -164,17 +160,19 @@ def record_class(entity: str, columns: tuple[tuple[str, TypeEngine[Any]], ...], 
 
     The columns of a joined row (`owner.id`, `owner.name`) are the attributes of the attribute `owner_row`.
     """
-    members: dict[str, Any] = {"__slots__": (), "__entity__": entity}
-    joined: dict[str, dict[str, Any]] = {}
+    columns_of: dict[str, dict[str, tuple[int, TypeEngine[Any]]]] = {"": {}}
     for position, (name, kind) in enumerate(columns):
-        relation, dot, column = name.partition(".")
-        if dot:
-            joined.setdefault(relation, {})[column] = reader(position, kind)
-        else:
-            members[name] = property(reader(position, kind))
-    for relation, readers in joined.items():
-        assert model is not None
-        members[f"{relation}_row"] = property(view_class(target(model, relation).__entity__, readers))
+        relation, _, column = name.rpartition(".")
+        columns_of.setdefault(relation, {})[column] = position, kind
+    views = {}
+    for relation, parts in columns_of.items():
+        if relation:
+            assert model is not None
+            views[f"{relation}_row"] = view_class(target(model, relation).__entity__, parts)
+    members: dict[str, Any] = {"__slots__": (), "__entity__": entity, "__row__": "", "__views__": views}
+    members["__items__"] = items(columns_of[""])
+    members |= {name: property(reader(*column)) for name, column in columns_of[""].items()}
+    members |= {name: property(view) for name, view in views.items()}
     return type(f"{entity or 'Row'}Record", (asyncpg.Record,), members)
 
 
@@ -185,41 +183,49 @@ def target(model: type[Base], relation: str) -> type[Base]:
     return found
 
 
-def view_class(entity: str, readers: Mapping[str, Callable[[Any], Any]]) -> type:
-    """A class of rows that are part of a wider record."""
+def view_class(entity: str, columns: Mapping[str, tuple[int, TypeEngine[Any]]]) -> type:
+    """A class of rows that are part of a wider record. `columns` are their positions in it and their types."""
 
     def keep(view: Any, record: Any) -> None:
         view.record = record
 
     members: dict[str, Any] = {"__slots__": ("record",), "__init__": keep, "__entity__": entity, "__row__": "record"}
-    members |= {name: property(ThroughRecord(read)) for name, read in readers.items()}
+    members |= {"__items__": items(columns), "__views__": {}}
+    members |= {name: property(through_record(reader(*column))) for name, column in columns.items()}
     return type(f"{entity}View", (), members)
 
 
-class ThroughRecord:
-    """Reads from the record of a view. `__row__` of the view's class and `read` tell who reads by position."""
+def through_record(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda view: read(view.record)
 
-    __slots__ = ("read",)
 
-    def __init__(self, read: Callable[[Any], Any]) -> None:
-        self.read = read
-
-    def __call__(self, view: Any) -> Any:
-        return self.read(view.record)
+def items(columns: Mapping[str, tuple[int, TypeEngine[Any]]]) -> dict[str, Item]:
+    """The columns that are read by position."""
+    found = {}
+    for name, (position, kind) in columns.items():
+        if isinstance(kind, Written):
+            found[name] = Item(position, kind.kind, kind.lengths)
+        elif processor(kind) is None:
+            found[name] = Item(position)
+    return found
 
 
 def reader(position: int, kind: TypeEngine[Any]) -> Callable[[Any], Any]:
     """What reads one column of a record, with the result processing of its type where it has one."""
-    if isinstance(kind, Written):
-        return WrittenReader(position, kind)
     get = itemgetter(position)
+    process = processor(kind)
+    if isinstance(kind, Written):
+        parse = kind.parse
+        return lambda record: None if (text := get(record)) is None else parse(text)
+    return get if process is None else lambda record: process(get(record))
+
+
+def processor(kind: TypeEngine[Any]) -> Callable[[Any], Any] | None:
+    """What a column type would do to a value on its way, if anything."""
     inner = kind.item_type if isinstance(kind, ARRAY) else kind
     if isinstance(inner, (Enum, Float)):  # a float comes as a float; its processor wants the driver's type number
-        return get
-    process = kind.dialect_impl(DIALECT).result_processor(DIALECT, None)
-    if process is None:
-        return get
-    return lambda record: process(get(record))
+        return None
+    return kind.dialect_impl(DIALECT).result_processor(DIALECT, None)
 
 
 @lru_cache(1_024)

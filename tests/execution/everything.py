@@ -54,10 +54,19 @@ class Size(Enum):
     LARGE = (2, "x")
 
 
-def record_class(name: str, columns: Sequence[str]) -> type:
+@dataclass(frozen=True)
+class Item:
+    position: int
+    kind: type | None = None
+    lengths: frozenset[int] | None = None
+
+
+def record_class(name: str, columns: Sequence[str], **views: type) -> type:
     """Like the rows of a database driver: a sequence whose attributes are its items."""
     members: dict[str, Any] = {column: property(itemgetter(place)) for place, column in enumerate(columns)}
-    return type(name, (tuple,), {"__slots__": (), **members})
+    members |= {attribute: property(view) for attribute, view in views.items()}
+    items = {column: Item(place) for place, column in enumerate(columns)}
+    return type(name, (tuple,), {"__slots__": (), "__row__": "", "__items__": items, "__views__": views, **members})
 
 
 class LeafPart:
@@ -65,28 +74,22 @@ class LeafPart:
 
     __slots__ = ("row",)
     __row__ = "row"
+    __items__ = {"name": Item(10), "n": Item(11), "f": Item(12), "color": Item(13)}
+    __views__: dict[str, type] = {}
 
     def __init__(self, row: Any) -> None:
         self.row = row
 
-
-class FromRow:
-    """Reads an attribute of a part from the row that it holds."""
-
-    def __init__(self, place: int) -> None:
-        self.read = itemgetter(place)
-
-    def __call__(self, part: Any) -> Any:
-        return self.read(part.row)
-
-
-for place, column in enumerate(["name", "n", "f", "color"], 10):
-    setattr(LeafPart, column, property(FromRow(place)))
+    def __getattr__(self, name: str) -> Any:
+        return self.row[self.__items__[name].position]
 
 
 LeafRow = record_class("LeafRow", ["name", "n", "f", "color"])
-ThingRow = record_class("ThingRow", ["id", "a", "leaf", "leaves", "opt", "colors", "matrix", "when", "day", "amount"])
-ThingRow.part_row = property(LeafPart)  # type: ignore[attr-defined]
+ThingRow = record_class(
+    "ThingRow",
+    ["id", "a", "leaf", "leaves", "opt", "colors", "matrix", "when", "day", "amount"],
+    part_row=LeafPart,
+)
 
 
 class LocalUUID(uuid.UUID):

@@ -15,7 +15,7 @@ from graph.execution.compiling.batches import Items, Places, is_in_list, resolve
 from graph.execution.compiling.fields import PENDING, Field, Position
 from graph.execution.compiling.source import Hole, Known, Source
 from graph.execution.run import Run, Site
-from graph.execution.values import ORDINARY, Acceptance, Surprise, all_accepted, classes_of
+from graph.execution.values import ORDINARY, Acceptance, Surprise, all_accepted, classes_of, is_row
 
 # Classes of objects that one selection remembers; usually there is one, such as that of a SQL statement's rows.
 MAX_CLASSES_OF_PLAN = 8
@@ -106,7 +106,7 @@ class ObjectPlan:
         if form is None:
             form = self.forms[None]
             if len(self.forms) <= MAX_CLASSES_OF_PLAN and kind is not None:
-                form = self.forms[kind] = Form(self, kind) if self.known.types.is_row(kind) else form
+                form = self.forms[kind] = Form(self, kind) if is_row(kind) else form
         return form
 
     def loop(self, values: list[Any], accepted: Acceptance) -> list[dict[str, Any]]:

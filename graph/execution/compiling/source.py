@@ -211,14 +211,14 @@ class Source:
     def text(self, field: Field, kind: type, row: str, src: str) -> str | None:
         """The value of a leaf that the row has as text, if it is what the leaf's type would write."""
         assert field.attribute is not None
-        getter, type_ = written_form(kind, field.attribute), get_nullable_type(field.return_type)
-        if getter is None or not self.known.natives.writes(type_, getter.kind):
+        item, type_ = written_form(kind, field.attribute), get_nullable_type(field.return_type)
+        if item is None or item.kind is None or not self.known.natives.writes(type_, item.kind):
             return None
         nullable = not is_non_null_type(field.return_type)
-        read = f"{row}[{getter.position}]"
-        if getter.lengths is None:
+        read = f"{row}[{item.position}]"
+        if item.lengths is None:
             return read if nullable else f"({read} or null())"
-        v, lengths, strict = self.name("v"), self.name("n", getter.lengths), self.name("s", serialiser(type_, nullable))
+        v, lengths, strict = self.name("v"), self.name("n", item.lengths), self.name("s", serialiser(type_, nullable))
         test = f"({v} := {read}) is None or len({v})" if nullable else f"len({v} := {read})"
         return f"({v} if {test} in {lengths} else {strict}({src}.{field.attribute}))"
 
