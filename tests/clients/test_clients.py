@@ -28,7 +28,8 @@ BUILDS = [
     ("By Apollo", "persisted-query-manifest.json"),
     ("By Relay", "persisted.json"),
 ]
-RUN = [*CLIENTS, *(heading for heading, _ in BUILDS), "Python", "A check in your own CI", "README"]
+HASHES = ["Hashes from urql", "Hashes from Apollo"]
+RUN = [*CLIENTS, *HASHES, *(heading for heading, _ in BUILDS), "Python", "A check in your own CI", "README"]
 ADDRESS = re.compile(r"(?<=://)localhost:8000")
 
 
@@ -150,6 +151,12 @@ def test_every_snippet_for_clients_is_a_file_that_is_run() -> None:
 
 @pytest.mark.parametrize("workshop", CLIENTS, indirect=True)
 def test_a_client_pages_creates_at_once_meets_a_conflict_purges_is_refused_and_listens(workshop: Workshop) -> None:
+    workshop.build()
+    workshop.walk()
+
+
+@pytest.mark.parametrize("workshop", HASHES, indirect=True)
+def test_a_client_sends_the_text_of_an_operation_once_and_its_hash_from_then_on(workshop: Workshop) -> None:
     workshop.build()
     workshop.walk()
 

@@ -1,9 +1,10 @@
 // What a walk stands on: what a browser has and Node has not, an account of its own, and somebody else's hands.
-import { randomBytes, randomUUID } from "node:crypto";
+import { randomBytes, randomUUID, webcrypto } from "node:crypto";
 import assert from "node:assert/strict";
 import { WebSocket } from "ws";
 
 const stored = new Map<string, string>();
+globalThis.crypto ??= webcrypto as Crypto;
 Object.assign(globalThis, {
   WebSocket,
   localStorage: { getItem: (key: string) => stored.get(key) ?? null, setItem: stored.set.bind(stored) },
@@ -11,7 +12,10 @@ Object.assign(globalThis, {
 
 const untouched = globalThis.fetch;
 let gate = Promise.resolve();
+/** What the client has sent by HTTP, in its order. */
+export const sent: string[] = [];
 globalThis.fetch = async (...request) => {
+  sent.push(decodeURIComponent(`${request[0]} ${request[1]?.body ?? ""}`));
   const answer = await untouched(...request);
   await gate;
   return answer;
