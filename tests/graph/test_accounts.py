@@ -365,7 +365,8 @@ async def test_an_address_makes_so_many_accounts_in_an_hour(api: Api, monkeypatc
 
     assert len(refused_ones) == 5
     assert {code for payload in refused_ones for _, code, _ in problems(payload)} == {"SIGN_UP_THROTTLED"}
-    assert all(0 < payload["errors"][0]["retryAfterSeconds"] <= 1200 for payload in refused_ones)
+    # A transaction that began before another has counted may see that one in its future.
+    assert all(0 < payload["errors"][0]["retryAfterSeconds"] <= 1260 for payload in refused_ones)
     assert elsewhere["errors"] == []
 
 
