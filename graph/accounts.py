@@ -28,8 +28,8 @@ from graph.writes.mutations import (
     present,
     rules_of,
 )
-from persistence import throttle, tokens, users
-from persistence.models import Role, Scope, TokenKind
+from persistence import access, throttle, tokens, users
+from persistence.models import Role, TokenKind
 from persistence.models import Token as TokenRow
 from persistence.models import User as UserRow
 from persistence.rules.errors import Code, DomainError, Forbidden, Invalid, LimitReached, Problem
@@ -324,7 +324,7 @@ async def open_session(session: Session, context: Context, user: UserRow, secret
         user.id,
         kind=TokenKind.SESSION,
         name="Session",
-        scopes=[scope for scope in Scope if scope is not Scope.ADMIN or user.role is Role.ADMIN],
+        scopes=access.scopes_of(user.role),
         secret=secret,
         expires_at=datetime.now(UTC) + timedelta(days=days),
     )

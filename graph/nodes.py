@@ -13,8 +13,8 @@ from graph.request.context import Info
 from graph.request.refusals import bad_input
 from graph.types.node import Node
 from persistence import nodes
+from persistence.models.base import entities
 from persistence.models.ids import parse_id
-from persistence.writes.changes import OWNER
 
 MAX_IDS = 100
 
@@ -56,7 +56,7 @@ async def find(info: Info, ids: Sequence[str]) -> list[Node | None]:
 def columns_of_all(info: Info) -> dict[str, frozenset[str]]:
     """The columns of each entity that are needed for what is selected, whichever entities are found."""
     names, columns = selected(info), {}
-    for model in OWNER:
-        kind = info.schema.get_type_by_name(model.__entity__)
-        columns[model.__entity__] = columns_of(kind.origin, names)  # type: ignore[union-attr, arg-type]  # an object type
+    for entity in entities():
+        kind = info.schema.get_type_by_name(entity)
+        columns[entity] = columns_of(kind.origin, names)  # type: ignore[union-attr, arg-type]  # an object type
     return columns

@@ -59,13 +59,13 @@ from graph.writes.mutations import (
     present,
     rules_of,
 )
-from persistence import tasks
+from persistence import nodes, tasks
+from persistence.access import Reach
 from persistence.lists.listing import Trash
 from persistence.models import Task as TaskRow
 from persistence.models import TaskPriority, TaskStatus
 from persistence.models import User as UserRow
 from persistence.models.ids import parse_id
-from persistence.nodes import visible_by_id
 from persistence.session import Session
 from persistence.viewer import Viewer
 
@@ -281,8 +281,7 @@ class TaskQuery:
         viewer, key = info.context.reader(), parse_id(id)
         if key is None:
             return None
-        statement = visible_by_id(TaskRow, selected_columns(info), viewer.is_admin)
-        return info.context.session.find(statement, key, viewer.id)  # type: ignore[return-value]  # an awaitable
+        return nodes.find(info.context.session, viewer, TaskRow, key, selected_columns(info))  # type: ignore[return-value]  # an awaitable
 
     @strawberry.field(description="The viewer's tasks, newest first unless said otherwise.")
     def tasks(
@@ -298,10 +297,8 @@ class TaskQuery:
         trash: InTrash = Trash.EXCLUDE,
         scope: Scope = ListScope.OWN,
     ) -> Connection[Task]:
-        viewer = info.context.admin() if scope is ListScope.ALL else info.context.reader()
         arguments = Arguments(first, after, last, before, filter, order_by, search, trash)
-        owner = None if scope is ListScope.ALL else viewer.id
-        return connect(info, Task, tasks.LISTING, arguments, owner=owner)  # type: ignore[no-any-return]  # an awaitable
+        return connect(info, Task, tasks.LISTING, arguments, Reach(scope.value))  # type: ignore[no-any-return]  # an awaitable
 
 
 P = TypeVar("P", bound=TaskPayload)

@@ -57,12 +57,12 @@ from graph.writes.mutations import (
     present,
     rules_of,
 )
-from persistence import tasks, tokens, users
+from persistence import access, nodes, tasks, tokens, users
+from persistence.access import Reach
 from persistence.lists.listing import Listing, Trash
 from persistence.models import Role
 from persistence.models import User as UserRow
 from persistence.models.ids import parse_id
-from persistence.nodes import visible_by_id
 from persistence.rules.validation import Checked
 from persistence.session import Session
 from persistence.viewer import Viewer
@@ -77,10 +77,9 @@ def of_each(kind: type, listing: Listing) -> Callable[..., Any]:
     """What stands in for the resolver of a list below a user, for many users at once."""
 
     def resolve(users: list[Any], info: Info, **arguments: Any) -> Any:
-        viewer, ids = info.context.reader(), [user.id for user in users]
-        if not viewer.is_admin and not all(map(viewer.sees, ids)):
+        if not access.sees_all(info.context.reader(), users):
             return NotImplemented
-        return connections(info, kind, listing, Arguments(**arguments)).load_many(ids)
+        return connections(info, kind, listing, Arguments(**arguments)).load_many([user.id for user in users])
 
     return resolve
 
@@ -132,11 +131,9 @@ class User(Node):
 
 def own(info: Info, user: User) -> UUID:
     """The id of a user whose things the viewer may see. Raises `RequestError`."""
-    viewer = info.context.reader()
-    id: Any = user.id  # a row's id is a UUID
-    if not viewer.sees(id):
+    if not access.sees(info.context.reader(), user):
         raise unauthenticated()
-    return id  # type: ignore[no-any-return]
+    return user.id  # type: ignore[return-value]  # a row's id is a UUID
 
 
 @strawberry.input(description="Which users. All conditions that are given must hold.")
@@ -208,15 +205,12 @@ class UserQuery:
         ] = None,
         order_by: Annotated[list[UserOrder] | None, SORT_KEYS] = None,
     ) -> Connection[User] | None:
-        info.context.admin()
         arguments = Arguments(first, after, last, before, filter, order_by)
-        return connect(info, User, users.LISTING, arguments)  # type: ignore[no-any-return]  # an awaitable
+        return connect(info, User, users.LISTING, arguments, Reach.ALL)  # type: ignore[no-any-return]  # an awaitable
 
 
 def visible_user(info: Info, id: UUID) -> User | None:
-    viewer = info.context.reader()
-    statement = visible_by_id(UserRow, selected_columns(info), viewer.is_admin)
-    return info.context.session.find(statement, id, viewer.id)  # type: ignore[return-value]  # an awaitable
+    return nodes.find(info.context.session, info.context.reader(), UserRow, id, selected_columns(info))  # type: ignore[return-value]  # an awaitable
 
 
 @strawberry.input(description="The account to make. For admins.")

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence import tasks, tokens, users
+from persistence import access, tasks, tokens, users
 from persistence.models import Role, Scope, TaskPriority, TaskStatus, Token, TokenKind, User
 from persistence.passwords import hasher
 from persistence.rules.errors import Conflict
@@ -122,7 +122,7 @@ async def refresh_token(session: Session, user_id: UUID, role: Role, secret: str
         user_id,
         kind=TokenKind.PERSONAL,
         name=TOKEN_NAME,
-        scopes=[scope for scope in Scope if scope is not Scope.ADMIN or role is Role.ADMIN],
+        scopes=access.scopes_of(role),
         secret=secret,
         expires_at=datetime.now(UTC) + TOKEN_LIFE,
     )

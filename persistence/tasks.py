@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import collate, func, select
 
+from persistence import access
 from persistence.lists.filters import Filterable, Relation
 from persistence.lists.pages import Listing, Order, Sort, rank
 from persistence.models import Task, TaskPriority, TaskStatus, User
@@ -82,12 +83,12 @@ async def create(
         "due_at": due_at,
     }
     task = Task(**new(viewer, checked(values), id=id, owner_id=owner_id))
-    if task.owner_id != viewer.id and not await rights.administers(session, viewer):
+    if access.for_others(viewer.id, task.owner_id) and await rights.reach(session, viewer) is not access.Reach.ALL:
         raise not_for_others()
     if await session.get(User, task.owner_id) is None:
         raise NotFound("user", path=("ownerId",))
     if (existing := await session.get(Task, task.id)) is not None:
-        visible = existing if viewer.sees(existing.owner_id) else None
+        visible = existing if access.sees(viewer, existing) else None
         raise Conflict("This id is taken.", code="ID_TAKEN", path=("id",), current=visible)
     session.add(task)
     await session.flush()
@@ -102,7 +103,7 @@ def new(
     Raises `Forbidden`.
     """
     owner = owner_id or viewer.id
-    if not viewer.sees(owner):
+    if not access.makes(viewer, owner):
         raise not_for_others()
     completed_at = Task.completion(values.get("status", TaskStatus.TODO), now())
     return {**values, "id": id or new_id(), "owner_id": owner, "completed_at": completed_at}
@@ -114,9 +115,8 @@ def not_for_others() -> Forbidden:
 
 async def for_update(session: Session, viewer: Viewer, id: UUID, if_version: int | None = None) -> Task:
     """A task the viewer may edit, locked. Raises `NotFound`, and `Conflict` when the version is another."""
-    query = select(Task).where(Task.id == id).with_for_update()
-    everybodys = await rights.administers(session, viewer)
-    task = await session.scalar(query if everybodys else query.where(Task.owner_id == viewer.id))
+    may_edit = access.editable(Task, await rights.reach(session, viewer), viewer.id)
+    task = await session.scalar(select(Task).where(Task.id == id, may_edit).with_for_update())
     if task is None:
         raise NotFound("task")
     if if_version is not None and task.version != if_version:

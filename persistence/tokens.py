@@ -10,6 +10,8 @@ from uuid import UUID
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.types import LargeBinary
 
+from persistence import access
+from persistence.access import is_open
 from persistence.lists.filters import Filterable
 from persistence.lists.pages import Listing, Order, Sort
 from persistence.models import Scope, Token, TokenKind, User
@@ -21,7 +23,6 @@ from persistence.rules.validation import Checked
 from persistence.session import Session
 from persistence.viewer import Viewer
 from persistence.writes import idempotency
-from persistence.writes.closing import is_open
 from persistence.writes.rights import viewer_of
 
 LISTING = Listing(
@@ -138,8 +139,8 @@ def checked(
 
 async def revoke(session: Session, viewer: Viewer, id: UUID) -> Token:
     """Revoke one of the viewer's tokens (an admin: anybody's). Revoking is idempotent: the first time stays."""
-    query = select(Token).where(Token.id == id).with_for_update()
-    token = await session.scalar(query if viewer.is_admin else query.where(Token.user_id == viewer.id))
+    may_edit = access.editable(Token, access.reach(viewer), viewer.id)
+    token = await session.scalar(select(Token).where(Token.id == id, may_edit).with_for_update())
     if token is None:
         raise NotFound("token")
     if token.revoked_at is None:
@@ -163,7 +164,11 @@ async def revoke_sessions(session: Session, user_id: UUID, *, but: UUID | None =
 _VIEWER: Statement[Any] = Statement(
     select(Token.id.label("token_id"), Token.scopes, Token.expires_at, User.id, User.role)
     .join(User, User.id == Token.user_id)
-    .where(Token.secret_hash == bindparam("secret_hash", type_=LargeBinary), Token.revoked_at.is_(None), is_open(Token))
+    .where(
+        Token.secret_hash == bindparam("secret_hash", type_=LargeBinary),
+        Token.revoked_at.is_(None),
+        is_open(Token),
+    )
 )
 
 

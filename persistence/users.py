@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.types import Text
 
+from persistence import access
 from persistence.lists.filters import Filterable
 from persistence.lists.pages import Listing, Order, Sort
 from persistence.models import Role, User
@@ -18,7 +19,6 @@ from persistence.rules.validation import Checked
 from persistence.session import Session
 from persistence.viewer import Viewer
 from persistence.writes import closing
-from persistence.writes.closing import is_open
 
 LISTING = Listing(
     model=User,
@@ -50,7 +50,7 @@ _CREDENTIALS: Statement[Any] = Statement(
     select(User.id, User.password_hash, User.role).where(User.email == bindparam("email", type_=Text))
 )
 _PASSWORD: Statement[Any] = Statement(
-    select(User.password_hash).where(User.id == bindparam("id", type_=User.id.type), is_open(User))
+    select(User.password_hash).where(User.id == bindparam("id", type_=User.id.type), access.is_open(User))
 )
 
 
@@ -116,9 +116,8 @@ def email_taken() -> Conflict:
 
 async def for_update(session: Session, viewer: Viewer, id: UUID, if_version: int | None = None) -> User:
     """A user the viewer may edit, locked. Raises `NotFound`, and `Conflict` when the version is another."""
-    user = None
-    if viewer.sees(id):
-        user = await session.scalar(select(User).where(User.id == id).with_for_update())
+    may_edit = access.editable(User, access.reach(viewer), viewer.id)
+    user = await session.scalar(select(User).where(User.id == id, may_edit).with_for_update())
     if user is None:
         raise NotFound("user")
     if if_version is not None and user.version != if_version:

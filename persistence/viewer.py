@@ -25,20 +25,12 @@ class Viewer:
         return str(self.id)
 
     @property
-    def is_admin(self) -> bool:
-        return self.role == Role.ADMIN and Scope.ADMIN in self.scopes
-
-    @property
     def may_write(self) -> bool:
         return Scope.WRITE in self.scopes
 
     @property
     def may_read(self) -> bool:
         return Scope.READ in self.scopes
-
-    def sees(self, owner_id: UUID) -> bool:
-        """Whether the viewer may see what this user owns."""
-        return owner_id == self.id or self.is_admin
 
 
 OPERATOR = Viewer(UUID(int=0), Role.ADMIN, frozenset(Scope), UUID(int=0))

@@ -15,6 +15,7 @@ PERSISTENCE = (
     "persistence.rows",
     "persistence.connections",
     "persistence.session",
+    "persistence.access",
     "persistence.writes, persistence.lists",
     "persistence",  # the nouns
     "persistence.seed, persistence.embedded",

@@ -24,6 +24,8 @@ from graph.request.context import Context, Info
 from graph.request.loaders import Loader
 from graph.request.refusals import bad_input
 from graph.types.enums import described
+from persistence import access
+from persistence.access import Reach
 from persistence.lists import pages
 from persistence.lists.filters import EMPTY
 from persistence.lists.listing import Trash
@@ -269,13 +271,14 @@ def selection_of(info: Info, kind: type) -> Selection:
     )
 
 
-def connect(info: Info, kind: type, listing: Listing, arguments: Arguments, *, owner: UUID | None = None) -> Any:
-    """An awaitable of the connection a field answers with: of the whole list, or of one owner's.
+def connect(info: Info, kind: type, listing: Listing, arguments: Arguments, reach: Reach = Reach.OWN) -> Any:
+    """An awaitable of the connection a field answers with: of what is the viewer's own, or of everybody's.
 
     Raises `RequestError` (BAD_USER_INPUT) that names the argument.
     """
     selection = once_per_field(info, "selection", lambda: selection_of(info, kind))
-    query = query_of(listing, arguments, owner)
+    viewer = info.context.admin() if reach is Reach.ALL else info.context.reader()
+    query = query_of(listing, arguments, access.listed(viewer, reach))
     return _root(info.context, query, window_of(query, arguments), selection)
 
 

@@ -18,7 +18,7 @@ from graph.execution.preparing.documents import Operation
 from graph.request.loaders import Loaders
 from graph.request.refusals import forbidden, unauthenticated
 from graph.transport.addresses import Proxies
-from persistence import throttle, tokens
+from persistence import access, throttle, tokens
 from persistence.models import Base
 from persistence.passwords import Passwords
 from persistence.rules.errors import Forbidden
@@ -180,7 +180,7 @@ class Context:
     def admin(self) -> Viewer:
         """The viewer, who must be an admin, with the scope ADMIN."""
         viewer = self.reader()
-        if not viewer.is_admin:
+        if not access.administers(viewer):
             raise forbidden("This is for admins, with a token of the scope ADMIN.")
         return viewer
 
@@ -242,7 +242,7 @@ class Context:
             nonlocal viewer
             self.viewer = viewer = await rights.confirm(session, asked, user_id=user_id, token_id=token_id)
             now = self.writer()
-            if as_admin and not now.is_admin:
+            if as_admin and not access.administers(now):
                 raise Forbidden("You are no longer an admin.")
             answer = await work(session, now)
             await session.flush()

@@ -20,9 +20,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TSQUERY
 
+from persistence.access import is_open
 from persistence.lists import filters
 from persistence.lists.listing import Order, Query, Sort, Trash
-from persistence.writes.closing import is_open
 
 # Every lexeme becomes a prefix: 'rep' finds "report". PostgreSQL's own output of a tsquery quotes each lexeme.
 LEXEME, PREFIXED = "$$'((?:[^']|'')*)'$$", r"$$'\1':*$$"

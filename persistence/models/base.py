@@ -34,6 +34,8 @@ class Base(DeclarativeBase):
     # The database's clock comes back with the INSERT or UPDATE itself: nothing can be loaded later.
     __mapper_args__: Any = {"eager_defaults": True}
     __entity__: ClassVar[str]
+    __owner__: ClassVar[str]
+    """The column that says whose data a row is, for tables that have a type in the API (`persistence.access`)."""
     __private__: ClassVar[frozenset[str]] = frozenset()
     """Columns whose values never enter the change log or an answer."""
 

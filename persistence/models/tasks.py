@@ -33,6 +33,7 @@ class TaskPriority(enum.StrEnum):
 class Task(Identified, Timestamped, Versioned, SoftDeleted, Base):
     __tablename__ = "tasks"
     __entity__ = "Task"
+    __owner__ = "owner_id"
     __private__ = frozenset({"search"})
     __table_args__ = (
         # Not empty, no space around it. Short rules: PostgreSQL plans all of them anew for every row that is written.

@@ -27,6 +27,7 @@ class Scope(enum.StrEnum):
 class Token(Identified, Timestamped, Base):
     __tablename__ = "tokens"
     __entity__ = "Token"
+    __owner__ = "user_id"
     __private__ = frozenset({"secret_hash"})
     __table_args__ = (
         CheckConstraint(f"char_length(name) BETWEEN 1 AND {NAME_MAX} AND name = btrim(name)", name="name_length"),

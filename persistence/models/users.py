@@ -20,6 +20,7 @@ class Role(enum.StrEnum):
 class User(Identified, Timestamped, Versioned, Base):
     __tablename__ = "users"
     __entity__ = "User"
+    __owner__ = "id"
     __private__ = frozenset({"password_hash"})
     __table_args__ = (
         # Kept in lower case, so that uniqueness and order need no expression. Collation C: the same order everywhere.

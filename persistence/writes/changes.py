@@ -13,16 +13,15 @@ from uuid import UUID
 
 from sqlalchemy import event, inspect, null, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute, UOWTransaction
 from sqlalchemy.orm import Session as SyncSession
+from sqlalchemy.orm import UOWTransaction
 from sqlalchemy.sql.schema import CallableColumnDefault, ScalarElementColumnDefault
 
-from persistence.models import Action, Base, Change, Task, Token, User
+from persistence.access import OWNER, owner_of
+from persistence.models import Action, Base, Change
 from persistence.models.ids import new_id
 from persistence.session import RecordedSession
 
-OWNER: dict[type[Base], InstrumentedAttribute[UUID]] = {User: User.id, Token: Token.user_id, Task: Task.owner_id}
-"""Whose data a row is."""
 UNLOGGED = frozenset({"id", "version", "created_at", "updated_at"})
 """Columns that a change has in other places, or that the database sets."""
 
@@ -60,12 +59,11 @@ def entry(row: Base, actor_id: UUID | None, action: Action, fields: dict[str, An
     version: int | None = getattr(row, "version", None)
     if version is not None and action not in (Action.CREATED, Action.PURGED):
         version += 1  # the flush that follows counts it up
-    owner_id: UUID = getattr(row, OWNER[type(row)].key)
     return Change(
         id=new_id(),
         entity=row.__entity__,
         entity_id=row.id,  # type: ignore[attr-defined]  # every entity is Identified
-        owner_id=owner_id,
+        owner_id=owner_of(row),
         actor_id=actor_id,
         action=action,
         version=version,
@@ -129,7 +127,6 @@ def differences(row: Base) -> dict[str, Any]:
 
 async def forget(session: AsyncSession, row: Base) -> None:
     """Take the content out of a row's history, for a purge: that it was there stays, what it was goes."""
-    owner_id = getattr(row, OWNER[type(row)].key)
     # The owner and the entity too: somebody else may have given another thing the same id.
-    own = (Change.entity_id == row.id, Change.entity == row.__entity__, Change.owner_id == owner_id)  # type: ignore[attr-defined]
+    own = (Change.entity_id == row.id, Change.entity == row.__entity__, Change.owner_id == owner_of(row))  # type: ignore[attr-defined]
     await session.execute(update(Change).where(*own).values(fields=null()))

@@ -4,60 +4,23 @@ An account may own more than can be deleted in a moment. So it is closed first, 
 nobody sees it or what it owns, nobody is signed in to it, and its address is free. Then its rows are deleted batch by
 batch (`erase`), by whichever server comes to it, after a restart too.
 
-What is hidden follows from one table, which is nearly always empty, and from who owns a row (`persistence.changes`):
-`is_open` is the condition, and all that the ORM selects fulfils it.
+What is hidden follows from one table, which is nearly always empty, and from who owns a row: `persistence.access` has
+the condition, and all that the ORM selects fulfils it.
 """
 
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    ARRAY,
-    ColumnElement,
-    Uuid,
-    all_,
-    any_,
-    delete,
-    event,
-    func,
-    insert,
-    literal,
-    null,
-    select,
-    update,
-)
+from sqlalchemy import ARRAY, ColumnElement, Uuid, any_, delete, func, insert, literal, null, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
 
+from persistence.access import OWNER
 from persistence.models import Action, Base, Change, ClosedAccount, Role, User
-from persistence.session import RecordedSession
 from persistence.writes import idempotency
-from persistence.writes.changes import OWNER, entry
+from persistence.writes.changes import entry
 
 BATCH = 500
 """How many rows are deleted in one transaction, each with its history: some 100 ms."""
-
-_CLOSED = select(ClosedAccount.__table__.c.user_id)
-
-
-def is_open(model: type[Base]) -> ColumnElement[bool]:
-    """Holds for the rows of a table that belong to no closed account."""
-    return of_open_account(OWNER[model])
-
-
-def of_open_account(user_id: Any) -> ColumnElement[bool]:
-    """Holds where a column names no closed account."""
-    return user_id != all_(func.array(_CLOSED.scalar_subquery()))  # type: ignore[no-any-return]
-
-
-_OPEN = [with_loader_criteria(model, is_open(model)) for model in OWNER]
-
-
-@event.listens_for(RecordedSession, "do_orm_execute")
-def leave_out_closed(state: ORMExecuteState) -> None:
-    """What the ORM selects of an entity leaves out closed accounts. (Statements of plain tables see everything.)"""
-    if state.is_select and state.is_orm_statement:
-        state.statement = state.statement.options(*_OPEN)
 
 
 async def close(session: AsyncSession, user: User, actor_id: UUID | None) -> bool:

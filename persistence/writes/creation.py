@@ -36,6 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.types import TypeEngine
 
+from persistence.access import OWNER, for_others, good_tokens_of_admins, of_open_account
 from persistence.connections.failures import (
     ConnectionBroke,
     Contended,
@@ -46,12 +47,11 @@ from persistence.connections.failures import (
 )
 from persistence.connections.patience import SETTLE_SECONDS
 from persistence.connections.readers import Readers
-from persistence.models import Action, Base, Change, IdempotencyKey, Role, Token, User
+from persistence.models import Action, Base, Change, IdempotencyKey, Token
 from persistence.models.ids import new_id
 from persistence.rows.reading import Statement, by_ids, written
 from persistence.session import Session
-from persistence.writes.changes import OWNER, defaults, initial, plain
-from persistence.writes.closing import of_open_account
+from persistence.writes.changes import defaults, initial, plain
 from persistence.writes.idempotency import ENTITY, Key
 
 BY_DATABASE = frozenset({"created_at", "updated_at"})
@@ -99,10 +99,10 @@ async def create(
     if key is not None:
         row |= {"kept_scope_id": key.scope_id, "kept_key_hash": key.key_hash, "kept_input_hash": key.input_hash}
         apart = row["id"], (key.scope_id, key.key_hash)
-    for_others = session.actor_id not in (None, row[OWNER[model].key])
-    if for_others:
+    others = for_others(session.actor_id, row[OWNER[model].key])
+    if others:
         row["actor_token_id"] = token_id
-    creation, began = _creation(model, part, columns, key is not None, for_others), time.monotonic()
+    creation, began = _creation(model, part, columns, key is not None, others), time.monotonic()
     try:
         created = await session.share(creation, write, row, frozenset(apart))
     except (IntegrityConstraintViolationError, DeadlockDetectedError):
@@ -266,7 +266,7 @@ def _alone(model: type[Base], part: str, columns: frozenset[str], keyed: bool, f
     for owner in _owners(model):
         row = _free(row.where(owner == given[OWNER[model].key], of_open_account(owner)))
     if for_others:
-        row = row.where(_of_admins(given["actor_token_id"]).exists())
+        row = row.where(good_tokens_of_admins(given["actor_token_id"]).exists())
     new: Any = insert(_table(model)).from_select(list(_absent(model)), row, include_defaults=False)
     created = new.returning(*_public(model)).cte("created")
     written_too = [_logged(model, given, created).cte("logged")]
@@ -319,15 +319,6 @@ def _given(model: type[Base], keyed: bool, for_others: bool) -> dict[str, TypeEn
     return types
 
 
-def _of_admins(ids: Any) -> Any:
-    """The good tokens of admins: whoever writes for others has one in this very statement, whatever a process
-    remembers."""
-    tokens, admins = _table(Token).alias("held"), _table(User).alias("admins")
-    good = tokens.c.revoked_at.is_(None) & (tokens.c.expires_at.is_(None) | (tokens.c.expires_at > func.now()))
-    query = select(tokens.c.id).join(admins, admins.c.id == tokens.c.user_id)
-    return query.where(tokens.c.id == ids, admins.c.role == _text(Role.ADMIN), good)
-
-
 def _with_free_owners(model: type[Base], types: Mapping[str, Any], for_others: bool) -> Any:
     """The rows of the parameter `rows` whose owner is there, and not locked.
 
@@ -344,7 +335,7 @@ def _with_free_owners(model: type[Base], types: Mapping[str, Any], for_others: b
         found = found.where(rows.c[OWNER[model].key].in_(select(free.c[owner.name])))
     if for_others:
         held = func.array(select(rows.c.actor_token_id).scalar_subquery(), type_=ARRAY(Token.id.type))
-        found = found.where(rows.c.actor_token_id.in_(_of_admins(any_(held))))
+        found = found.where(rows.c.actor_token_id.in_(good_tokens_of_admins(any_(held))))
     return found.cte("given")
 
 

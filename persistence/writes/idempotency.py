@@ -15,11 +15,11 @@ from sqlalchemy import ColumnElement, Table, bindparam, delete, func, null, sele
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from persistence.access import OWNER_NAMES
 from persistence.models import IdempotencyKey, Token, TokenKind
 from persistence.rules.errors import KeyReused
 from persistence.rules.validation import Checked, storable
 from persistence.writes import batches
-from persistence.writes.changes import OWNER
 
 KEPT_FOR = timedelta(hours=24)
 KEY_MIN, KEY_MAX = 8, 255
@@ -88,7 +88,6 @@ KEEP = (
         owner_id=bindparam("owner", type_=TABLE.c.owner_id.type),
     )
 )
-OWNERS = {model.__entity__: owner.key for model, owner in OWNER.items()}
 
 
 async def claim(session: AsyncSession, key: Key) -> dict[str, Any] | None:
@@ -130,7 +129,7 @@ def shown(answer: Mapping[str, Any]) -> tuple[UUID | None, UUID | None]:
     entity_id = owner_id = None
     for part in answer.values():
         if isinstance(part, Mapping) and ENTITY in part:
-            id, owner = UUID(part["id"]), UUID(part[OWNERS[part[ENTITY]]])
+            id, owner = UUID(part["id"]), UUID(part[OWNER_NAMES[part[ENTITY]]])
             assert owner_id in (None, owner), "an answer shows what is one user's"
             owner_id = owner
             entity_id = id if entity_id is None or id != owner else entity_id

@@ -8,15 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import literal, or_, select, true
+from sqlalchemy import literal, or_, select
 
+from persistence import access
 from persistence.models import Action, Change, Token, User
 from persistence.rules.errors import NotFound
 from persistence.session import Session
 from persistence.viewer import Viewer
 from persistence.writes import snapshots
-from persistence.writes.changes import OWNER
-from persistence.writes.closing import is_open
 from persistence.writes.idempotency import ENTITY, shown
 from persistence.writes.snapshots import ENTITIES
 
@@ -56,16 +55,16 @@ def gone() -> NotFound:
 
 
 async def _is_visible(session: Session, viewer: Viewer, part: Mapping[str, Any], *, secret: bool) -> bool:
+    reach = access.reach(viewer)
     if ENTITY in part:
         model = ENTITIES[part[ENTITY]]
         id = model.__table__.c.id
-        seen = true() if viewer.is_admin else OWNER[model] == viewer.id
-        query = select(id).where(id == UUID(part["id"]), seen, is_open(model))
+        query = select(id).where(id == UUID(part["id"]), access.visible(model, reach, viewer.id))
         if secret and model is Token:
             query = query.where(*alive(), *within(viewer))
     else:  # the id of what was deleted for good
-        query = select(Change.id).where(Change.entity_id == UUID(part["id"]), Change.action == Action.PURGED).limit(1)
-        query = query if viewer.is_admin else query.where(Change.owner_id == viewer.id)
+        purged = Change.entity_id == UUID(part["id"]), Change.action == Action.PURGED
+        query = select(Change.id).where(*purged, access.logged(reach, viewer.id)).limit(1)
     return await session.scalar(query) is not None
 
 

@@ -11,16 +11,17 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, select
 
+from persistence import access
+from persistence.access import Reach
 from persistence.models import Role, Token, User
 from persistence.rows.reading import Statement
 from persistence.session import Session
 from persistence.viewer import Viewer
-from persistence.writes.closing import is_open
 
 _PRESENT: Statement[Any] = Statement(
     select(Token.id.label("token_id"), Token.scopes, Token.expires_at, User.id, User.role)
     .join(User, User.id == Token.user_id)
-    .where(Token.id == bindparam("token_id", type_=Token.id.type), Token.revoked_at.is_(None), is_open(Token))
+    .where(Token.id == bindparam("token_id", type_=Token.id.type), Token.revoked_at.is_(None), access.is_open(Token))
 )
 
 
@@ -51,13 +52,13 @@ async def confirm(session: Session, viewer: Viewer, *, user_id: UUID | None, tok
     return await present(session, viewer)
 
 
-async def administers(session: Session, viewer: Viewer) -> bool:
-    """Whether the viewer may write what is somebody else's, and may until the transaction ends.
+async def reach(session: Session, viewer: Viewer) -> Reach:
+    """How far the viewer's rights to write reach (`access.reach`), and do until the transaction ends.
 
     To be asked before any row is locked: whoever writes rights locks users first.
     """
-    if not viewer.is_admin:
-        return False
+    if access.reach(viewer) is Reach.OWN:
+        return Reach.OWN
     await session.execute(select(User.id).where(User.id == viewer.id).with_for_update(read=True))
     now = await present(session, viewer)
-    return now is not None and now.is_admin
+    return Reach.OWN if now is None else access.reach(now)

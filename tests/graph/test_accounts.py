@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence import throttle
+from persistence import access, throttle
 from persistence.models import Role, Scope
 from persistence.passwords import Passwords
 from tests.conftest import PASSWORD, Account, Api
@@ -178,7 +178,7 @@ async def test_an_admin_signs_in_with_the_scope_admin(api: Api, admin: Account) 
     payload = await done(api, "signIn", None, email=admin.email, password=PASSWORD)
 
     assert payload["token"]["scopes"] == ["READ", "WRITE", "ADMIN"]
-    assert (await bearer(api, payload)).viewer.is_admin
+    assert access.administers((await bearer(api, payload)).viewer)
 
 
 async def test_a_wrong_password_and_an_unknown_address_get_the_same_answer(

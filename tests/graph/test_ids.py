@@ -7,7 +7,7 @@ import pytest
 from graphql import GraphQLInputObjectType, GraphQLScalarType, get_named_type
 
 from graph.schema import schema
-from persistence.writes.changes import OWNER
+from persistence.access import OWNER
 from tests.conftest import PASSWORD, Account, Api
 from tests.graph.operations import done, new_task, problems, write
 

@@ -11,7 +11,7 @@ from graphql import GraphQLEnumType, get_named_type
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence import tokens
+from persistence import access, tokens
 from persistence.models import Scope, TokenKind
 from persistence.session import Session
 from persistence.viewer import Viewer
@@ -44,7 +44,7 @@ def refusal(owner: str, name: str, viewer: Viewer | None) -> list[str]:
         return ["UNAUTHENTICATED"]
     may = viewer.may_write if owner == "Mutation" else viewer.may_read
     if for_admins(owner, name):
-        may = may and viewer.may_read and viewer.is_admin
+        may = may and viewer.may_read and access.administers(viewer)
     return [] if may else ["FORBIDDEN"]
 
 
@@ -122,7 +122,7 @@ async def limited(engine: AsyncEngine, account: Account, scopes: tuple[Scope, ..
 
 async def whole(api: Api, account: Account | None, owner: str, name: str, variables: Any, depth: int = 1) -> str:
     """The whole answer to an operation as text, errors included. Who may see everybody's things asks for them."""
-    if account is not None and account.viewer.is_admin and "scope" in fields_of(owner)[name].args:
+    if account is not None and access.administers(account.viewer) and "scope" in fields_of(owner)[name].args:
         variables = {"scope": "ALL", **variables}
     found = await api.run(operation(owner, name, depth), account, **variables)
     return json.dumps([found.data, [error.formatted for error in found.errors]], sort_keys=True, default=str)

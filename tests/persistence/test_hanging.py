@@ -15,6 +15,7 @@ from sqlalchemy import Integer, bindparam, func, literal_column, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import tasks
+from persistence.access import Reach
 from persistence.connections.engine import create_engine
 from persistence.connections.failures import FAILURES
 from persistence.connections.readers import readers_of
@@ -79,7 +80,7 @@ async def create(engine: AsyncEngine, account: Account, title: str) -> Any:
 
 
 async def find(engine: AsyncEngine, account: Account) -> None:
-    found = await Session(engine).find(visible_by_id(User, frozenset({"id"}), is_admin=False), account.id, account.id)
+    found = await Session(engine).find(visible_by_id(User, frozenset({"id"}), Reach.OWN), account.id, account.id)
     assert found is not None
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from persistence import nodes, tasks
+from persistence.access import Reach
 from persistence.models import Task, Token, User
 from persistence.rows import reading
 from persistence.rules.errors import Conflict
@@ -49,8 +50,7 @@ async def test_somebody_elses_entities_are_not_there_except_for_an_admin(
     assert set(await nodes.by_ids(session, admin.viewer, ids, COLUMNS)) == set(ids)
     for model, id in ((User, account.id), (Task, task.id), (Token, account.viewer.token_id)):
         for viewer, is_there in ((account.viewer, True), (other.viewer, False), (admin.viewer, True)):
-            statement = nodes.visible_by_id(model, frozenset({"id"}), viewer.is_admin)
-            found = await session.find(statement, id, viewer.id)
+            found = await nodes.find(session, viewer, model, id, frozenset({"id"}))
             assert (found is not None) == is_there
 
 
@@ -80,7 +80,7 @@ async def test_a_row_brings_its_owner_along(write: Write, session: Session, acco
     task = await write(lambda s: tasks.create(s, account.viewer, title="x"))
     columns = frozenset({"id", "owner_id", "owner.id", "owner.name", "owner.created_at"})
 
-    row: Any = await session.find(nodes.visible_by_id(Task, columns, False), task.id, account.viewer.id)
+    row: Any = await session.find(nodes.visible_by_id(Task, columns, Reach.OWN), task.id, account.viewer.id)
 
     assert (row.__entity__, row.owner_row.__entity__) == ("Task", "User")
     assert (row.owner_row.id, row.owner_row.name) == (account.id, "Ada")

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence import seed, tokens, users
+from persistence import access, seed, tokens, users
 from persistence.models import Change, Role, Scope, Task, TaskPriority, TaskStatus, Token, User
 from persistence.passwords import Passwords
 from persistence.session import Session
@@ -113,7 +113,7 @@ async def test_each_start_has_a_token_that_works(seeded: Session, own_database: 
         found = await tokens.authenticate(seeded, account.token)
         assert found is not None
         viewer, expires_at = found
-        assert viewer.is_admin is (account.role is Role.ADMIN)
+        assert access.administers(viewer) is (account.role is Role.ADMIN)
         assert viewer.scopes >= {Scope.READ, Scope.WRITE}
         assert expires_at is not None
 

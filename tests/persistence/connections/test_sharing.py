@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import nodes, tasks
+from persistence.access import Reach, reach
 from persistence.connections.engine import create_engine
 from persistence.connections.sharing import AT_MOST, AT_ONCE, ENOUGH, LOOK_AFTER, PATIENCE, Shared
 from persistence.models import Task
@@ -225,10 +226,10 @@ async def test_requests_of_several_viewers_share_statements_and_see_only_their_o
     async def ask(account: Account, id: UUID) -> UUID | None:
         session = Session(engine)
         sessions.append(session)
-        row: Any = await session.find(statements[account.viewer.is_admin], id, account.viewer.id)
+        row: Any = await session.find(statements[reach(account.viewer)], id, account.viewer.id)
         return None if row is None else row.id
 
-    statements = [nodes.visible_by_id(Task, frozenset({"id", "title"}), is_admin) for is_admin in (False, True)]
+    statements = {reach: nodes.visible_by_id(Task, frozenset({"id", "title"}), reach) for reach in Reach}
     found = await asyncio.gather(*(ask(account, id) for account, id in wanted))
     await turns()  # the driver tells of them in the next round of the loop
     await engine.dispose()
@@ -238,13 +239,13 @@ async def test_requests_of_several_viewers_share_statements_and_see_only_their_o
     assert sum(session.rows for session in sessions) == 2 * len(everything)
     assert {session.statements for session in sessions} == {1}
     # 36 questions of the members and 12 of the admin: as many start a statement, and up to three run at a time.
-    assert [ran[statement.sql] for statement in statements] == [3 * len(everything) // ENOUGH, 1]
+    assert [ran[statement.sql] for statement in statements.values()] == [3 * len(everything) // ENOUGH, 1]
 
 
 async def test_a_lookup_sees_what_was_written_before_it_was_asked(
     session: Session, engine: AsyncEngine, account: Account
 ) -> None:
-    statement = nodes.visible_by_id(Task, frozenset({"id", "title"}), False)
+    statement = nodes.visible_by_id(Task, frozenset({"id", "title"}), Reach.OWN)
     other = Session(engine)
 
     async def work(session: Session) -> tuple[UUID, Any, Any]:

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from persistence import migrations, nodes, tasks, tokens, users
+from persistence.access import OWNER
 from persistence.connections.engine import create_engine
 from persistence.migrations import MigrationError
 from persistence.models import Base, Entity, Scope, Task, TokenKind
@@ -18,7 +19,6 @@ from persistence.models.base import Identified, entities
 from persistence.rules.errors import Conflict
 from persistence.session import Session
 from persistence.settings import Settings
-from persistence.writes.changes import OWNER
 from persistence.writes.unique_ids import EVENTS
 from tests.conftest import QUICK_HASH, Account
 from tests.persistence.conftest import Raw, Write, broken_constraint
