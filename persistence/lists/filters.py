@@ -37,6 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.types import TypeEngine
 
+from persistence import access
 from persistence.models import Base
 
 Shape = tuple[Any, ...]
@@ -55,11 +56,19 @@ class Relation:
 
 @dataclass(frozen=True, eq=False)
 class Filterable:
-    """The fields of an entity that a filter may name."""
+    """The fields of an entity that a filter may name.
+
+    Raises `ValueError` for a relation to what not everybody sees who sees the row: a filter would tell of it.
+    """
 
     model: type[Base]
     columns: Mapping[str, InstrumentedAttribute[Any]]
     relations: Mapping[str, Relation] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, relation in self.relations.items():
+            if not access.sees_with(self.model, relation.local.key):
+                raise ValueError(f"{self.model.__name__}.{name}: a filter follows it to what the viewer may not see")
 
 
 def predicate(filterable: Filterable, shape: Shape) -> ColumnElement[bool]:

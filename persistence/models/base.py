@@ -35,7 +35,7 @@ class Base(DeclarativeBase):
     __mapper_args__: Any = {"eager_defaults": True}
     __entity__: ClassVar[str]
     __owner__: ClassVar[str]
-    """The column that says whose data a row is, for tables that have a type in the API (`persistence.access`)."""
+    """The column that says whose data a row is (`persistence.access`), for entities and for the log of them."""
     __private__: ClassVar[frozenset[str]] = frozenset()
     """Columns whose values never enter the change log or an answer."""
 

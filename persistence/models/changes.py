@@ -42,6 +42,7 @@ class Change(Identified, Base):
     """
 
     __tablename__ = "changes"
+    __owner__ = "owner_id"
     __table_args__ = (
         Index(None, "xact", "seq"),
         Index(None, "owner_id", "xact", "seq"),

@@ -113,7 +113,7 @@ async def test_an_admin_without_the_scope_is_like_everybody(
     found = await tokens.authenticate(session, secret)
     assert found is not None
 
-    assert access.listed(found[0]) == admin.id, "what is the own"
+    assert access.listed(found[0], access.Reach.ALL) == admin.id, "what is the own"
 
 
 async def test_a_token_of_somebody_else_is_not_found_except_by_an_admin(
