@@ -272,6 +272,27 @@ def test_a_request_in_flight_is_answered_before_the_server_stops(start: Callable
     assert postgres_processes(server.data_dir) == []
 
 
+@pytest.mark.parametrize("numbers", [[signal.SIGINT] * 3, [signal.SIGTERM, signal.SIGINT, signal.SIGTERM]])
+def test_who_cannot_wait_ends_the_server_at_once_and_quietly(
+    start: Callable[..., Server], numbers: list[signal.Signals]
+) -> None:
+    server = start()
+    url = urlsplit(server.address)
+    with socket.create_connection((url.hostname, url.port)) as client:  # half a request, which would be waited for
+        client.sendall(b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{")
+        for number in numbers:
+            server.process.send_signal(number)
+            time.sleep(0.3)
+        assert server.process.wait(15) == 0
+
+    server._reader.join(15)
+    rest = []
+    while (line := server._queue.get(timeout=15)) is not None:
+        rest.append(line)
+    assert not [line for line in rest if "Traceback" in line or "Stopped" in line]
+    assert postgres_processes(server.data_dir) == []
+
+
 def test_a_killed_server_leaves_nothing_and_starts_again(start: Callable[..., Server]) -> None:
     server = start("--workers", "2")
     port = urlsplit(server.address).port

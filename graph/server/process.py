@@ -220,6 +220,8 @@ def run_uvicorn(settings: Settings, listener: socket.socket, reload: bool) -> in
     import uvicorn
     from uvicorn.supervisors import ChangeReload, Multiprocess
 
+    from graph.server.sockets import Server
+
     supervised = reload or settings.workers > 1
     config = uvicorn.Config(
         "graph.server.process:worker" if supervised else "graph.server.app:app_from_environment",
@@ -239,16 +241,14 @@ def run_uvicorn(settings: Settings, listener: socket.socket, reload: bool) -> in
         reload=reload,
         reload_dirs=[str(ROOT / name) for name in ("graph", "background", "persistence")] if reload else None,
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
     if reload:
         ChangeReload(config, target=server.run, sockets=[listener]).run()
     elif supervised:
         Multiprocess(config, sockets=[listener]).run()
     else:
-        # uvicorn repeats the signal when it has finished; by then there is nothing left to interrupt.
-        with contextlib.suppress(Stopped):
-            server.run(sockets=[listener])
-            return 0 if server.started else 1
+        server.run(sockets=[listener])
+        return 0 if server.started else 1
     return 0
 
 
