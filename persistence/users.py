@@ -105,9 +105,13 @@ async def keep_an_admin(session: Session, user: User, *path: str) -> None:
         return
     # One after another, and then counted: two that lock each other's rows would wait for each other.
     await session.execute(select(func.pg_advisory_xact_lock(LAST_ADMIN)))
-    if await session.scalar(select(func.count()).where(User.role == Role.ADMIN)) == 1:
+    if await count_admins(session) == 1:
         message = "This is the last admin; make somebody else an admin first."
         raise Conflict(message, code="LAST_ADMIN", path=path, current=user)
+
+
+async def count_admins(session: Session) -> int:
+    return await session.scalar(select(func.count()).where(User.role == Role.ADMIN)) or 0
 
 
 def email_taken() -> Conflict:

@@ -293,6 +293,37 @@ def test_who_cannot_wait_ends_the_server_at_once_and_quietly(
     assert postgres_processes(server.data_dir) == []
 
 
+@pytest.mark.parametrize("delay", [0.0, 0.2, 0.6])
+def test_an_interrupt_of_workers_that_are_being_loaded_is_quiet(tmp_path: Path, seeded: Path, delay: float) -> None:
+    """A terminal sends it to all processes at once."""
+    shutil.copytree(seeded, tmp_path / "data")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "graph", "serve", "--port", "0", "--no-browser", "--workers", "2"],
+        cwd=ROOT,
+        env=environment(tmp_path / "data"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    # The tracker of multiprocessing, PostgreSQL, and the first worker.
+    eventually(lambda: "multiprocessing.spawn" in "".join(map(command_line, workers.read_text().split())), within=60)
+    time.sleep(delay)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+
+    assert process.returncode == 0
+    assert "Traceback" not in error
+    assert "Warning" not in error
+
+
+def command_line(pid: str) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
+
+
 def test_a_killed_server_leaves_nothing_and_starts_again(start: Callable[..., Server]) -> None:
     server = start("--workers", "2")
     port = urlsplit(server.address).port
@@ -397,6 +428,31 @@ def test_a_wrong_setting_is_named_in_one_line(tmp_path: Path, variables: Mapping
 
 
 # Demo accounts
+
+
+def test_without_an_admin_the_greeting_says_how_to_make_one(start: Callable[..., Server], tmp_path: Path) -> None:
+    server = start("--no-demo", data_dir=tmp_path / "fresh")
+    hint = next(line for line in server.lines if "there is no admin yet" in line)
+    command = hint.partition("./run ")[2].split()
+    made = subprocess.run(
+        [sys.executable, "-m", "graph", *command],
+        cwd=ROOT,
+        env=environment(server.data_dir),
+        input="correct horse battery\n",
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+    assert "created the admin" in made.stdout
+    assert server.stop() == 0
+
+    assert not [line for line in start("--no-demo", data_dir=tmp_path / "fresh").lines if "no admin" in line]
+
+
+def test_a_server_without_tables_starts_where_others_can_reach_it(start: Callable[..., Server], tmp_path: Path) -> None:
+    server = start("--host", "0.0.0.0", "--no-migrate", data_dir=tmp_path / "fresh")
+
+    assert not [line for line in server.lines if "no admin" in line]
 
 
 def test_no_demo_means_no_accounts(start: Callable[..., Server], tmp_path: Path) -> None:

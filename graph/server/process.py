@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from graph.server.database import CommandFailed, reachable, run, url
 from graph.server.door import KEEP_ALIVE_SECONDS
 from graph.transport.addresses import is_loopback
+from persistence import migrations
 from persistence.embedded.server import SERVER_OPTIONS, AlreadyRunning, EmbeddedPostgres
 from persistence.settings import ROOT, Settings, variable
 
@@ -34,6 +35,8 @@ DEMO_ACCOUNTS = "DEMO_ACCOUNTS"
 """The environment variable by which the demo accounts, with their tokens, reach the server processes as JSON."""
 
 BACKLOG = 2048
+
+FIRST_ADMIN = "there is no admin yet: ./run user create --email ada@example.org --name Ada --role ADMIN"
 
 EMBEDDED_CONNECTIONS = int(SERVER_OPTIONS["max_connections"]) - 20
 """For the server; the rest is for commands beside it, `psql`, and what PostgreSQL keeps for itself."""
@@ -79,15 +82,17 @@ def serve(settings: Settings, *, demo: bool | None, browser: bool, reload: bool,
             if migrate:
                 bring_up_to_date(url(settings))
             data = run(settings, seed) if demo else None
-        if data is None and not is_loopback(settings.host):
+        has_tables = migrate or migrations.status(url(settings)).current is not None
+        if data is None and has_tables and not is_loopback(settings.host):
             run(settings, refuse_known_passwords)
+        hint = FIRST_ADMIN if data is None and has_tables and not run(settings, has_admin) else None
         pass_on(settings, data)
         if settings.workers > 1:
             # Where prometheus_client lets the workers write what they count, so that each can answer for all.
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = stack.enter_context(
                 TemporaryDirectory(prefix="taskstore-metrics-")
             )
-        greet = partial(greeting, settings, address, data, server)
+        greet = partial(greeting, settings, address, data, server, hint)
         threading.Thread(
             target=when_ready, args=(listener, settings.host, address, browser, greet), daemon=True
         ).start()
@@ -117,6 +122,14 @@ async def seed(engine: "AsyncEngine") -> "DemoData":
     from persistence.seed import seed
 
     return await seed(engine)
+
+
+async def has_admin(engine: "AsyncEngine") -> bool:
+    from persistence import users
+    from persistence.session import Session
+
+    async with contextlib.aclosing(Session(engine)) as session:
+        return await users.count_admins(session) > 0
 
 
 async def refuse_known_passwords(engine: "AsyncEngine") -> None:
@@ -195,8 +208,6 @@ def loading_the_application() -> Iterator[None]:
 
 
 def bring_up_to_date(database_url: str) -> None:
-    from persistence import migrations
-
     status = migrations.status(database_url)
     if not status.is_current:
         print(f"taskstore: migrating the database to revision {status.head}", file=sys.stderr)
@@ -218,9 +229,9 @@ def pass_on(settings: Settings, data: "DemoData | None") -> None:
 
 def run_uvicorn(settings: Settings, listener: socket.socket, reload: bool) -> int:
     import uvicorn
-    from uvicorn.supervisors import ChangeReload, Multiprocess
+    from uvicorn.supervisors import ChangeReload
 
-    from graph.server.sockets import Server
+    from graph.server.ending import Server, Workers
 
     supervised = reload or settings.workers > 1
     config = uvicorn.Config(
@@ -245,7 +256,7 @@ def run_uvicorn(settings: Settings, listener: socket.socket, reload: bool) -> in
     if reload:
         ChangeReload(config, target=server.run, sockets=[listener]).run()
     elif supervised:
-        Multiprocess(config, sockets=[listener]).run()
+        Workers(config, sockets=[listener]).run()
     else:
         server.run(sockets=[listener])
         return 0 if server.started else 1
@@ -264,6 +275,9 @@ def worker() -> Any:
     from multiprocessing.connection import wait
 
     from graph.server.app import app_from_environment
+    from graph.server.ending import listen_to_interrupts
+
+    listen_to_interrupts()
 
     def follow() -> None:
         if (parent := parent_process()) is not None:
@@ -322,7 +336,9 @@ def accounts(data: "DemoData") -> str:
     )
 
 
-def greeting(settings: Settings, address: str, data: "DemoData | None", server: EmbeddedPostgres | None) -> str:
+def greeting(
+    settings: Settings, address: str, data: "DemoData | None", server: EmbeddedPostgres | None, hint: str | None
+) -> str:
     from persistence.connections.address import parse
 
     where = f"embedded PostgreSQL in {server.data_dir}" if server else parse(url(settings)).where
@@ -336,4 +352,5 @@ def greeting(settings: Settings, address: str, data: "DemoData | None", server: 
             f"    curl {address}/graphql -H 'Authorization: Bearer {first.token}' \\",
             """      -H 'Content-Type: application/json' -d '{"query": "{ viewer { name tasks { totalCount } } }"}'""",
         ]
+    lines += [f"  {hint}"] if hint else []
     return "\n".join([*lines, "Ctrl-C stops it."])

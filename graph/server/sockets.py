@@ -8,15 +8,11 @@ of it. What breaks a bound is answered and closed: 408 too slow, 414 and 431 too
 """
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import Iterator
 from http import HTTPStatus
 from math import inf
 from typing import Any
 
 import httptools
-import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
@@ -251,20 +247,3 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.close_sent = True
         super().shutdown()
-
-
-class Server(uvicorn.Server):
-    """A server that ends quietly, however often it is told to."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        with super().capture_signals():
-            try:
-                yield
-            finally:
-                self._captured_signals.clear()  # or they would be raised once more, when there is nothing to interrupt
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().shutdown(sockets)
-        if self.force_exit:  # requests are waited for no longer; what the application holds is put away all the same
-            await self.lifespan.shutdown()
