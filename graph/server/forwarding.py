@@ -8,18 +8,22 @@ from starlette.types import Scope
 
 NAMES = frozenset(
     b"""
-    forwarded forwarded-for forwarded-host forwarded-proto via x-forwarded
-    x-real-ip x-real-port x-client-ip x-cluster-client-ip x-remote-ip x-remote-addr client-ip true-client-ip
-    x-scheme x-host x-url-scheme x-rewrite-url x-nginx-proxy x-proxy-id x-haproxy-server-state x-varnish
-    surrogate-capability cdn-loop x-cloud-trace-context x-edge-request-id x-github-request-id x-appgw-trace-id
-    disguised-host front-end-https x-request-start connect-time total-route-time
-    proxy-connection proxy-client-ip wl-proxy-client-ip x-bluecoat-via x-coming-from
+    via x-real-port x-scheme x-host x-url-scheme x-rewrite-url x-varnish
+    surrogate-capability x-cloud-trace-context x-edge-request-id x-github-request-id x-appgw-trace-id
+    disguised-host front-end-https x-request-start connect-time total-route-time x-bluecoat-via x-coming-from
     """.split()
 )
 PREFIXES = tuple(
     b"""
-    x-forwarded- x-original- x-originating- x-envoy- x-appengine- x-azure- x-arr- x-amzn- x-amz-cf- x-akamai- x-vercel-
+    x-original- x-originating- x-envoy- x-appengine- x-azure- x-arr- x-amzn- x-amz-cf- x-akamai- x-vercel-
     x-nf- x-railway- akamai- cf- cloudfront- fastly- fly- l5d- ngrok- tailscale-
+    """.split()
+)
+# Whatever has one of these in its name: there is no end to its spellings (X_FORWARDED_FOR, X-ForwardedFor,
+# X-Http-Forwarded-For). Names are compared with `-` for `_`, which gateways change into each other.
+WORDS = tuple(
+    b"""
+    forward proxy proxied client-ip clientip real-ip realip remote-ip remoteip remote-addr src-ip cdn
     """.split()
 )
 # What nearly every request has, so that it need not be compared with the prefixes.
@@ -33,9 +37,14 @@ ORDINARY = frozenset(
 def sign_of_a_proxy(scope: Scope) -> str | None:
     """What shows that a request came through a proxy, in words; None when nothing does."""
     for name, _ in scope["headers"]:
-        if name not in ORDINARY and (name in NAMES or name.startswith(PREFIXES)):
+        if name not in ORDINARY and of_a_proxy(name.replace(b"_", b"-")):
             return f"the header {name[:40].decode('latin-1').title()}"
-    # nginx asks in HTTP/1.0 unless told otherwise, with the server's own address as Host and no header of these.
-    if scope.get("http_version") == "1.0":
-        return "HTTP/1.0, which a proxy speaks and no browser"
+    # nginx asks in HTTP/1.0 unless told otherwise, with the server's own address as Host and no header of these. Other
+    # versions of what is sent in this form are spoken by nobody.
+    if (version := scope.get("http_version")) != "1.1":
+        return f"HTTP/{version}, which no browser speaks here"
     return None
+
+
+def of_a_proxy(name: bytes) -> bool:
+    return name in NAMES or name.startswith(PREFIXES) or any(word in name for word in WORDS)

@@ -37,6 +37,16 @@ FORWARDED = [
     ("Via", "1.1 varnish"),
     ("X-Original-URL", "/graphql"),
     ("X-Original-Forwarded-For", "192.0.2.7"),
+    ("X_Forwarded_For", "192.0.2.7"),
+    ("X-Forwarded_Host", "tasks.example.org"),
+    ("X-ForwardedFor", "192.0.2.7"),
+    ("X-Forward-For", "192.0.2.7"),
+    ("HTTP_X_FORWARDED_FOR", "192.0.2.7"),
+    ("X_Real_IP", "192.0.2.7"),
+    ("X-ProxyUser-Ip", "192.0.2.7"),
+    ("X-Sucuri-ClientIP", "192.0.2.7"),
+    ("Ali-Cdn-Real-Ip", "192.0.2.7"),
+    ("X-Cdn", "Incapsula"),
     ("X-Client-IP", "192.0.2.7"),
     ("True-Client-IP", "192.0.2.7"),
     ("CF-Connecting-IP", "192.0.2.7"),
@@ -128,7 +138,7 @@ async def test_demo_accounts_are_out_of_reach_without_one_name(
     assert await status(settings, headers, http_version="1.1") == 421
 
 
-@pytest.mark.parametrize(("version", "expected"), [("1.1", 200), ("1.0", 421)])
+@pytest.mark.parametrize(("version", "expected"), [("1.1", 200), ("1.0", 421), ("0.9", 421), ("2.0", 421)])
 async def test_http_1_0_is_how_nginx_asks_and_refused(settings: Settings, version: str, expected: int) -> None:
     assert await status(settings, [(b"host", b"127.0.0.1:8000")], http_version=version) == expected
 
