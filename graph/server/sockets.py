@@ -232,6 +232,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.due = inf
         super().start_keepalive()
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.close_sent:  # what is left is the client's to say, and it gives way to others meanwhile
+            self.due = min(self.due, self.loop.time() + CLOSE_SECONDS)
+
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:  # uvicorn would wait for ever

@@ -24,7 +24,10 @@ GET = b"GET /%b HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 @dataclass
 class Echo:
-    """Answers with the path, or with the body after reading it; `/wait` waits, `/large` answers much."""
+    """Answers with the path, or with the body after reading it; `/wait` waits, `/large` answers much.
+
+    A WebSocket is held open, and closed at once at `/close`.
+    """
 
     door: Door
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
@@ -38,6 +41,9 @@ class Echo:
             await send({"type": "lifespan.shutdown.complete"})
         elif scope["type"] == "websocket":
             await send({"type": "websocket.accept"})
+            if scope["path"] == "/close":
+                self.asked.append(scope["path"])
+                await send({"type": "websocket.close", "code": 4_403})
             while (await receive())["type"] != "websocket.disconnect":
                 pass
         else:
@@ -450,6 +456,21 @@ async def test_a_websocket_stays_one_connection_of_its_address() -> None:
 
     assert said.startswith(b"HTTP/1.1 503 ")
     assert answer == (200, b"/me")
+
+
+async def test_websockets_that_do_not_answer_their_end_give_way_to_others() -> None:
+    handshake = (
+        b"GET /close HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    async with serving(FEW) as server:
+        held = [await server.open(handshake, f"127.0.0.{10 + n % 3}") for n in range(24)]
+        await until(lambda: len(server.app.asked) == 24)
+        answers = [await server.ask(GET % b"me", origin) for origin in ("127.0.0.2", "127.0.0.10")]
+        for wire in held:
+            wire.close()
+
+    assert answers == [(200, b"/me")] * 2
 
 
 def test_there_are_no_more_connections_than_files(monkeypatch: pytest.MonkeyPatch) -> None:
