@@ -1,6 +1,8 @@
+import { gql } from "@apollo/client";
 import { CombinedGraphQLErrors } from "@apollo/client/errors";
 import { account, assert, elsewhere, hold, onServer, until, uuid7 } from "./world";
 import { client } from "../client";
+import possibleTypes from "../possible-types.json";
 import { BOARD, CLOCK, create, purge, rename } from "../tasks";
 
 const board = await account(5);
@@ -44,6 +46,12 @@ assert.ok(error?.__typename === "ConflictError" && error.code === "STALE_VERSION
 await until(() => shown()[0] === "six");
 await rename(client.readQuery({ query: BOARD })!.viewer!.tasks.edges[0]!.node, "VI");
 assert.deepEqual(shown(), ["VI", ...board]);
+
+// A fragment on an interface matches what implements it, and the board's task is the one that `node` finds.
+const NODE = gql`query Node($id: ID!) { node(id: $id) { ...Any } } fragment Any on Node { id ... on Task { title } }`;
+assert.equal((await client.query<any>({ query: NODE, variables: { id } })).data.node.title, "VI");
+assert.equal(client.readQuery<any>({ query: NODE, variables: { id } }).node.title, "VI");
+assert.ok(possibleTypes.UserError.includes("ConflictError"));
 
 await purge(id);
 await until(() => shown().length === 5);

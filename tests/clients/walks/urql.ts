@@ -49,6 +49,10 @@ await until(() => shown()[0] === "six");
 assert.deepEqual((await rename(2)).data!.updateTask.errors, []);
 assert.deepEqual(shown(), ["VI", ...board]);
 
+// A fragment on an interface matches what implements it, and the board's task is the one that `node` finds.
+const NODE = `query Node($id: ID!) { node(id: $id) { ...Any } } fragment Any on Node { id ... on Task { title } }`;
+assert.equal((await client.query(NODE, { id }).toPromise()).data.node.title, "VI");
+
 await client.mutation(PURGE, { input: { id } }).toPromise();
 await until(() => shown().length === 5);
 assert.deepEqual(shown(), board);
