@@ -178,7 +178,7 @@ class AccountMutation:
 
     @mutation("Change the own account.")
     async def update_viewer(self, info: Info, input: UpdateViewerInput) -> UpdateViewerPayload:
-        viewer, values = info.context.writer(), present(input, ("name", "time_zone"))
+        viewer, values = info.context.writer(), present(input, UserRow)
         users.checked(values, rules_of(input))
 
         async def work(session: Session) -> dict[str, UserRow]:

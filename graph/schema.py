@@ -7,6 +7,7 @@ from graphql import lexicographic_sort_schema, print_schema
 from strawberry.schema.config import StrawberryConfig
 
 from graph.accounts import AccountMutation
+from graph.agreement import check
 from graph.clock import ClockSubscription
 from graph.nodes import NodeQuery
 from graph.tasks import TaskMutation, TaskQuery
@@ -62,6 +63,7 @@ schema = strawberry.Schema(
 )
 schema._schema.description = DESCRIPTION
 refuse_nulls(schema)
+check(schema)
 forget_null_defaults(schema)
 
 

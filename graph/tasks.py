@@ -302,7 +302,6 @@ class TaskQuery:
 
 
 P = TypeVar("P", bound=TaskPayload)
-FIELDS = ("title", "description", "status", "priority", "tags", "due_at")
 
 
 async def change(
@@ -325,7 +324,7 @@ class TaskMutation:
     async def create_task(self, info: Info, input: CreateTaskInput) -> CreateTaskPayload:
         viewer, rules = info.context.writer(), rules_of(input)
         id = client_id(input.id, rules)
-        values = tasks.checked(present(input, FIELDS), rules=rules)
+        values = tasks.checked(present(input, TaskRow), rules=rules)
         owner_id = existing_id(input.owner_id.value, "user", "ownerId") if input.owner_id else None
         row = tasks.new(viewer, values, id=id, owner_id=owner_id)
 
@@ -337,10 +336,11 @@ class TaskMutation:
 
     @mutation("Change a task.")
     async def update_task(self, info: Info, input: UpdateTaskInput) -> UpdateTaskPayload:
-        values, tags = present(input, FIELDS), present(input, ("add_tags", "remove_tags"))
+        values = present(input, TaskRow)
+        add, remove = (given.value if given else [] for given in (input.add_tags, input.remove_tags))
         # What is wrong whatever the task is like; with its tags the task itself is checked again.
-        tasks.checked({"tags": [], **values}, **tags, rules=rules_of(input))
-        act = functools.partial(tasks.update, given=values, **tags)
+        tasks.checked({"tags": [], **values}, add_tags=add, remove_tags=remove, rules=rules_of(input))
+        act = functools.partial(tasks.update, given=values, add_tags=add, remove_tags=remove)
         return await change(info, UpdateTaskPayload, input, act)
 
     @mutation("Complete a task. Completing twice is no error, and the first time stays.")

@@ -296,7 +296,7 @@ class UserMutation:
     async def update_user(self, info: Info, input: UpdateUserInput) -> UpdateUserPayload:
         info.context.admin()
         id = existing_id(input.id, "user")
-        values, rules = present(input, ("email", "name", "time_zone", "role")), rules_of(input)
+        values, rules = present(input, UserRow), rules_of(input)
         if input.password:
             rules.password(input.password.value)
         users.checked(values, rules)

@@ -8,9 +8,9 @@ from uuid import UUID
 from sqlalchemy import collate, func, select
 
 from persistence import access
-from persistence.lists.filters import Filterable, Relation
-from persistence.lists.pages import Listing, Order, Sort, rank
-from persistence.models import Task, TaskPriority, TaskStatus, User
+from persistence.lists.filters import filterable
+from persistence.lists.listing import Listing, Sort, sorts_by_column
+from persistence.models import Task, TaskStatus, User
 from persistence.models.ids import new_id
 from persistence.models.tasks import DESCRIPTION_MAX, TITLE_MAX
 from persistence.rules.errors import Conflict, Forbidden, NotFound
@@ -22,35 +22,12 @@ from persistence.writes import changes, idempotency, rights
 
 LISTING = Listing(
     model=Task,
-    filterable=Filterable(
-        Task,
-        {
-            "id": Task.id,
-            "title": Task.title,
-            "description": Task.description,
-            "status": Task.status,
-            "priority": Task.priority,
-            "tags": Task.tags,
-            "due_at": Task.due_at,
-            "completed_at": Task.completed_at,
-            "created_at": Task.created_at,
-            "updated_at": Task.updated_at,
-            "deleted_at": Task.deleted_at,
-            "version": Task.version,
-        },
-        {"owner": Relation(Task.owner_id, USERS.filterable)},
-    ),
+    filterable=filterable(Task, owner=USERS.filterable),
     sorts={
-        "created_at": Sort(Task.created_at, datetime),
-        "updated_at": Sort(Task.updated_at, datetime),
-        "due_at": Sort(Task.due_at, datetime, nullable=True),
-        "completed_at": Sort(Task.completed_at, datetime, nullable=True),
-        "priority": Sort(rank(Task.priority), int),
-        "status": Sort(rank(Task.status), int),
+        **sorts_by_column(Task),
         # Folded as the database's own collation has it, then compared by code point: the same order everywhere.
         "title": Sort(collate(func.lower(collate(Task.title, "default")), "C"), str),
     },
-    default_order=(Order("created_at", descending=True, nulls_first=True),),
     parent=Task.owner_id,
     search=Task.search,
     soft_deleted=Task.deleted_at,
@@ -64,25 +41,13 @@ async def create(
     id: UUID | None = None,
     owner_id: UUID | None = None,
     title: str,
-    description: str = "",
-    status: TaskStatus = TaskStatus.TODO,
-    priority: TaskPriority = TaskPriority.MEDIUM,
-    tags: Sequence[str] = (),
-    due_at: datetime | None = None,
+    **given: Any,
 ) -> Task:
-    """A new task of the viewer, or of `owner_id` when an admin asks.
+    """A new task of the viewer, or of `owner_id` when an admin asks; `given` holds further columns.
 
     Raises `Invalid`, `Forbidden`, `NotFound` (the owner) and `Conflict` (the id is taken).
     """
-    values = {
-        "title": title,
-        "description": description,
-        "status": status,
-        "priority": priority,
-        "tags": tags,
-        "due_at": due_at,
-    }
-    task = Task(**new(viewer, checked(values), id=id, owner_id=owner_id))
+    task = Task(**new(viewer, checked({"title": title, **given}), id=id, owner_id=owner_id))
     if access.for_others(viewer.id, task.owner_id) and await rights.reach(session, viewer) is not access.Reach.ALL:
         raise not_for_others()
     if await session.get(User, task.owner_id) is None:

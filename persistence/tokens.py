@@ -12,8 +12,8 @@ from sqlalchemy.types import LargeBinary
 
 from persistence import access
 from persistence.access import is_open
-from persistence.lists.filters import Filterable
-from persistence.lists.pages import Listing, Order, Sort
+from persistence.lists.filters import filterable
+from persistence.lists.listing import Listing, sorts_by_column
 from persistence.models import Scope, Token, TokenKind, User
 from persistence.models.ids import new_id
 from persistence.models.tokens import PREFIX_LENGTH
@@ -25,27 +25,7 @@ from persistence.viewer import Viewer
 from persistence.writes import idempotency
 from persistence.writes.rights import viewer_of
 
-LISTING = Listing(
-    model=Token,
-    filterable=Filterable(
-        Token,
-        {
-            "id": Token.id,
-            "name": Token.name,
-            "kind": Token.kind,
-            "expires_at": Token.expires_at,
-            "revoked_at": Token.revoked_at,
-            "created_at": Token.created_at,
-        },
-    ),
-    sorts={
-        "created_at": Sort(Token.created_at, datetime),
-        "expires_at": Sort(Token.expires_at, datetime, nullable=True),
-        "last_used_at": Sort(Token.last_used_at, datetime, nullable=True),
-    },
-    default_order=(Order("created_at", descending=True, nulls_first=True),),
-    parent=Token.user_id,
-)
+LISTING = Listing(Token, filterable(Token), sorts_by_column(Token), parent=Token.user_id)
 
 
 def new_secret() -> str:

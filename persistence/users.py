@@ -1,7 +1,6 @@
 """Users: signing up, and what becomes of an account."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -9,8 +8,8 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.types import Text
 
 from persistence import access
-from persistence.lists.filters import Filterable
-from persistence.lists.pages import Listing, Order, Sort
+from persistence.lists.filters import filterable
+from persistence.lists.listing import Listing, sorts_by_column
 from persistence.models import Role, User
 from persistence.models.ids import new_id
 from persistence.rows.reading import Statement
@@ -20,28 +19,7 @@ from persistence.session import Session
 from persistence.viewer import Viewer
 from persistence.writes import closing
 
-LISTING = Listing(
-    model=User,
-    filterable=Filterable(
-        User,
-        {
-            "id": User.id,
-            "email": User.email,
-            "name": User.name,
-            "role": User.role,
-            "time_zone": User.time_zone,
-            "created_at": User.created_at,
-            "updated_at": User.updated_at,
-        },
-    ),
-    sorts={
-        "created_at": Sort(User.created_at, datetime),
-        "updated_at": Sort(User.updated_at, datetime),
-        "email": Sort(User.email, str),
-        "name": Sort(User.name, str),
-    },
-    default_order=(Order("created_at", descending=True, nulls_first=True),),
-)
+LISTING = Listing(User, filterable(User), sorts_by_column(User))
 
 LAST_ADMIN = 7_236_475_002
 """The advisory lock of who takes an admin away."""

@@ -1,7 +1,7 @@
 """What all mutations have in common: their rights, their payloads and their retries."""
 
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, get_type_hints
 from uuid import UUID
 
@@ -11,6 +11,8 @@ from strawberry.types.base import StrawberryOptional
 from graph.execution.preparing.cost import Cost
 from graph.request.context import Info
 from graph.writes.errors import UserError, user_errors
+from persistence.models import Base
+from persistence.models.base import public
 from persistence.models.ids import parse_id
 from persistence.rules.errors import DomainError, NotFound
 from persistence.rules.validation import Checked
@@ -112,11 +114,22 @@ def existing_id(text: str, what: str, field: str = "id") -> UUID:
     return id
 
 
-def present(input: Any, fields: Sequence[str]) -> dict[str, Any]:
-    """The values of an input's fields, without those that are absent."""
+def present(input: Any, model: type[Base]) -> dict[str, Any]:
+    """The values of those fields of an input that are columns of a table, without those that are absent.
+
+    What says which row it is (`id`, `if_version`) and whose is not among them.
+    """
+    kind: Any = type(input)
     values = {}
-    for name in fields:
+    for name in columns_in(kind, model):
         value = getattr(input, name)
         if value is not None:
             values[name] = value.value if type(value) is strawberry.Some else value
     return values
+
+
+@functools.cache
+def columns_in(kind: Any, model: type[Base]) -> tuple[str, ...]:
+    """The fields of an input that are columns of a table."""
+    columns = public(model).keys() - {"id", "version", model.__owner__}
+    return tuple(field.python_name for field in kind.__strawberry_definition__.fields if field.python_name in columns)

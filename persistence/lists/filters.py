@@ -39,6 +39,7 @@ from sqlalchemy.types import TypeEngine
 
 from persistence import access
 from persistence.models import Base
+from persistence.models.base import public
 
 Shape = tuple[Any, ...]
 
@@ -69,6 +70,12 @@ class Filterable:
         for name, relation in self.relations.items():
             if not access.sees_with(self.model, relation.local.key):
                 raise ValueError(f"{self.model.__name__}.{name}: a filter follows it to what the viewer may not see")
+
+
+def filterable(model: type[Base], **relations: Filterable) -> Filterable:
+    """All public columns of a table, and relations: `owner` follows `owner_id` to what has these fields."""
+    to_one = {name: Relation(getattr(model, f"{name}_id"), target) for name, target in relations.items()}
+    return Filterable(model, public(model), to_one)
 
 
 def predicate(filterable: Filterable, shape: Shape) -> ColumnElement[bool]:

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Enum, Integer, case, literal_column
+from sqlalchemy import ColumnElement, DateTime, Enum, Integer, String, case, literal_column
 from sqlalchemy.orm import InstrumentedAttribute
 
 from persistence.lists import filters
 from persistence.lists.filters import Filterable, Shape
 from persistence.models import Base
+from persistence.models.base import public
 
 
 class Trash(enum.StrEnum):
@@ -49,11 +50,18 @@ class Listing:
     model: type[Base]
     filterable: Filterable
     sorts: Mapping[str, Sort]
-    default_order: tuple[Order, ...]
+    default_order: tuple[Order, ...] = (Order("created_at", descending=True, nulls_first=True),)
     parent: InstrumentedAttribute[Any] | None = None
     """The column that names the row a list can be nested below, or be limited to."""
     search: InstrumentedAttribute[Any] | None = None
     soft_deleted: InstrumentedAttribute[Any] | None = None
+
+    def __post_init__(self) -> None:
+        LISTINGS[self.model] = self
+
+
+LISTINGS: dict[type[Base], Listing] = {}
+"""The list of each entity that has one, once its module is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,18 @@ class Window:
     limit: int
     backward: bool = False
     cursor: tuple[Any, ...] | None = None
+
+
+def sorts_by_column(model: type[Base]) -> dict[str, Sort]:
+    """A way to sort by each public column whose values are in an order."""
+    sorts = {}
+    for name, column in public(model).items():
+        nullable = bool(column.expression.nullable)
+        if isinstance(column.type, Enum):
+            sorts[name] = Sort(rank(column), int, nullable)
+        elif isinstance(column.type, (String, Integer, DateTime)):
+            sorts[name] = Sort(column, column.type.python_type, nullable)
+    return sorts
 
 
 def rank(column: InstrumentedAttribute[Any]) -> ColumnElement[int]:

@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import ARRAY, CheckConstraint, ColumnElement, DateTime, Enum, MetaData, Text, Uuid, func
+from sqlalchemy import ARRAY, CheckConstraint, ColumnElement, DateTime, Enum, MetaData, Text, Uuid, func, inspect
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.hybrid import hybrid_property
-from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, declared_attr, mapped_column
 
 from persistence.models.ids import new_id
 
@@ -45,6 +45,12 @@ def entities() -> dict[str, type[Base]]:
     models: list[type[Base]] = [mapper.class_ for mapper in Base.registry.mappers]
     named = {model.__entity__: model for model in models if hasattr(model, "__entity__")}
     return dict(sorted(named.items()))
+
+
+def public(model: type[Base]) -> dict[str, InstrumentedAttribute[Any]]:
+    """The columns of a table whose values may enter an answer, by their names."""
+    names = [column.key for column in inspect(model).column_attrs if column.key not in model.__private__]
+    return {name: getattr(model, name) for name in names}
 
 
 def choices(kind: type[enum.StrEnum], column: str) -> tuple[Enum, CheckConstraint]:
