@@ -14,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Select,
     TableValuedAlias,
     Uuid,
@@ -152,8 +153,12 @@ def _parents() -> TableValuedAlias:
     return (
         func.unnest(unseen("parents", Uuid()))
         .table_valued(column("id", Uuid()), with_ordinality="place", name="parents")
-        .render_derived()
+        .render_derived(name="parents")
     )
+
+
+PARENT: ColumnElement[UUID] = literal_column("parents.id", Uuid())
+"""The parent whose rows are looked for, below many of them. Text: SQLAlchemy would not find it from inside of that."""
 
 
 def _below(parents: TableValuedAlias, query: Query, inner: Select[Any]) -> Select[Any]:
@@ -181,12 +186,13 @@ def _page_statement(
     statement = select(*selected).select_from(source).order_by(*ordering_of(sorts)).limit(rows)
     if is_one_walk(query, nested=nested):
         statement = statement.where(*conditions_of(query, nested=nested), *after)
-    elif nested or not (query.limited or query.searching):
-        statement = statement.where(*conditions_of(query, nested=nested), *after, *each_time(query))
+    elif not (nested or query.limited or query.searching):
+        statement = statement.where(*conditions_of(query), *after, *each_time(query))
     elif query.is_ranked:
-        statement = statement.where(among(query, candidates(query)), *after, *each_time(query))
+        places = candidates(query, parent=PARENT if nested else None)
+        statement = statement.where(among(query, places), *after, *each_time(query))
     else:
-        places = candidates(query, after, ordering_of(sorts), limit)
+        places = candidates(query, after, ordering_of(sorts), limit, parent=PARENT if nested else None)
         statement = statement.where(among(query, places), *each_time(query))
     if nested:
         # A lateral join is a nested loop: the rows of a parent stay together and in their order. Which parent it is
@@ -204,8 +210,11 @@ def _count_statement(query: Query, nested: bool) -> Statement[Any]:
     count = func.count().label("count")
     if nested:
         parents = _parents()
-        statement = select(count).select_from(query.listing.model).where(*conditions_of(query, nested=True))
-        number = _below(parents, query, statement).scalar_subquery()
+        if is_one_walk(query, nested=True, sorted=False):
+            statement = select(count).select_from(query.listing.model).where(*conditions_of(query, nested=True))
+            number = _below(parents, query, statement).scalar_subquery()
+        else:
+            number = select(count).select_from(candidates(query, parent=PARENT).subquery()).scalar_subquery()
         return Dear(select(parents.c.id.label("parent_id"), number.label("count")).where(*each_time(query)))
     if is_one_walk(query, nested=False, sorted=False):
         return Dear(select(count).select_from(query.listing.model).where(*conditions_of(query)))
@@ -223,11 +232,15 @@ def _behind_statement(query: Query, backward: bool, nulls: tuple[bool, ...] | No
     statement = select(true().label("one")).select_from(model)
     if nested:
         parents = _parents()
-        found = _below(parents, query, statement.where(*conditions_of(query, nested=True), behind)).exists()
-        statement = select(parents.c.id.label("parent_id"), found.label("found"))
         if is_one_walk(query, nested=True):
-            return Statement(statement)
-        return Dear(statement.where(*each_time(query)))
+            found = _below(parents, query, statement.where(*conditions_of(query, nested=True), behind)).exists()
+            return Statement(select(parents.c.id.label("parent_id"), found.label("found")))
+        if query.is_ranked:
+            statement = statement.where(among(query, candidates(query, parent=PARENT)), behind)
+        else:
+            statement = statement.where(among(query, candidates(query, [behind], ordering_of(sorts), 1, parent=PARENT)))
+        found = _below(parents, query, statement).exists()
+        return Dear(select(parents.c.id.label("parent_id"), found.label("found")).where(*each_time(query)))
     if is_one_walk(query, nested=False):
         return Statement(select(statement.where(*conditions_of(query), behind).exists().label("found")))
     if not (query.limited or query.searching):

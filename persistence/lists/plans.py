@@ -14,6 +14,7 @@ letter) is looked for there only.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
@@ -136,12 +137,19 @@ def candidates(
     after: Sequence[ColumnElement[bool]] = (),
     ordering: Sequence[ColumnElement[Any]] = (),
     limit: int | None = None,
+    *,
+    parent: ColumnElement[UUID] | None = None,
 ) -> CompoundSelect[Any]:
     """Where the rows of a list are that fulfil `after` too: the first `limit`, or the newest of a search by rank.
 
-    One half of it looks at rows one by one and the other asks an index; only one of them gives any.
+    One half of it looks at rows one by one and the other asks an index; only one of them gives any. `parent` is that of
+    a nested list: it stands for one after another.
     """
-    listing, conditions = query.listing, [*conditions_of(query), *after]
+    listing = query.listing
+    owned: list[ColumnElement[bool]] = []
+    if listing.parent is not None and (query.limited or parent is not None):
+        owned.append(listing.parent == (bindparam("owner", type_=Uuid()) if parent is None else parent))
+    conditions = [*conditions_of(query, nested=parent is not None), *owned, *after]
     place: ColumnElement[Any] = literal_column(f"{listing.model.__tablename__}.ctid").label("place")
     newest = ordering_of(sorts_of(replace(query, order=listing.default_order), backward=False))
     if query.is_ranked:
@@ -149,28 +157,27 @@ def candidates(
     is_newest = [str(key) for key in ordering] == [str(key) for key in newest]
     first = None if limit is None else literal_column(str(limit), BigInteger)
 
-    owned = [listing.parent == bindparam("owner", type_=Uuid())] if query.limited and listing.parent else []
     rows = select(place, *listing.model.__table__.c).where(*owned, *(after if is_newest else ()))
     looked_at = rows.order_by(*newest).limit(literal_column(str(FEW), BigInteger)).subquery("newest")
     adapt = ClauseAdapter(looked_at).traverse
     found = select(looked_at.c.place).where(*map(adapt, conditions)).order_by(*map(adapt, ordering)).limit(first)
     by_index = select(place).select_from(listing.model).where(*conditions).order_by(*ordering).limit(first)
 
-    enough = or_(false(), *_enough(query, owned))
-    if query.searching and is_newest and first is not None:
+    enough = or_(false(), *_enough(query, owned, nested=parent is not None))
+    if query.searching and is_newest and first is not None and parent is None:
         known = found.cte("found")
         enough = or_(enough, select(func.count()).select_from(known).scalar_subquery() == first)
         found = select(known.c.place)
     return union_all(found.where(enough), by_index.where(not_(enough)))
 
 
-def _enough(query: Query, owned: Sequence[ColumnElement[bool]]) -> Iterator[ColumnElement[bool]]:
+def _enough(query: Query, owned: Sequence[ColumnElement[bool]], *, nested: bool) -> Iterator[ColumnElement[bool]]:
     """When nothing but the newest rows is looked at: the owner has no more, or no index can answer the search."""
     if owned:
         one_more = literal_column(str(FEW + 1), BigInteger)
         some = select(true().label("one")).select_from(query.listing.model).where(*owned).limit(one_more).subquery()
-        # Found out once, and used by both halves.
-        has_few = select((func.count() < one_more).label("all")).select_from(some).cte("few")
+        # Found out once, and used by both halves. (Below many parents, by each: it is about one of them.)
+        has_few = select((func.count() < one_more).label("all")).select_from(some).cte("few", nesting=nested)
         yield select(has_few.c.all).scalar_subquery()
     if query.searching:
         # "querytree" is what an index can be asked of a search; T: nothing.

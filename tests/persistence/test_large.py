@@ -4,7 +4,7 @@ Tests look at the buffers that PostgreSQL read (EXPLAIN), never at a clock.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -168,9 +168,13 @@ class Prepared:
 
     async def buffers(self, values: Mapping[str, Any]) -> int:
         """How many buffers it reads."""
-        [found] = await self.connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {self._call(values)}")
-        plan = found["Plan"]
+        plan = await self.plan(values)
         return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
+
+    async def plan(self, values: Mapping[str, Any]) -> Any:
+        """The plan with which it ran."""
+        [found] = await self.connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {self._call(values)}")
+        return found["Plan"]
 
     async def plans(self) -> tuple[int, int]:
         """How often it ran with the one plan for all, and with one for its values."""
@@ -277,6 +281,34 @@ async def test_the_list_of_a_single_parent_is_planned_for_this_one(
     assert asked == [page_statement(LISTS["without a word"]), pages._count_statement(LISTS["without a word"], False)]
 
 
+BELOW: dict[str, Callable[[Query], Statement[Any]]] = {
+    "page": lambda query: pages._page_statement(query, COLUMNS, True, rows_read(51), False, None, True),
+    "count": lambda query: pages._count_statement(query, True),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("kind", BELOW)
+async def test_lists_below_many_do_not_look_through_what_others_have(connection: Any, name: str, kind: str) -> None:
+    """The indexes of words and tags are everybody's, and would be read for each parent."""
+    query = replace(LISTS[name], limited=False)
+    async with Prepared(connection, BELOW[kind](query)) as prepared:
+        for n in range(12):
+            await connection.fetch(prepared._call({**query.values, "parents": [OTHERS[n % 3], LARGE]}))
+
+        plan = await prepared.plan({**query.values, "parents": [SMALL, OTHERS[0]]})
+
+    read = {node.get("Index Name") for node in nodes(plan) if node["Actual Loops"]}
+    assert None in read
+    assert not read & {"ix_tasks_search", "ix_tasks_tags"}
+
+
+def nodes(plan: Any) -> Iterator[Any]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
+
+
 # -- what is found --------------------------------------------------------------------------------------
 
 PLAIN: dict[str, tuple[Query, str]] = {
@@ -314,6 +346,27 @@ async def test_pages_and_counts_are_the_same_however_the_rows_are_found(
     assert await pages.count(session, query) == len(expected)
     backward = await pages.page(session, query, Window(5, backward=True), frozenset({"id"}), keys=False)
     assert [row.id for row in backward.rows] == found[-5:]
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_what_is_below_many_is_what_is_below_each(large_engine: AsyncEngine, name: str) -> None:
+    alone, session, parents = LISTS[name], Session(large_engine), [SMALL, LARGE, OTHERS[0]]
+    query, columns = replace(alone, limited=False), frozenset({"id"})
+    first = await pages.page(session, of(alone, SMALL), Window(5), columns, keys=True)
+    cursors = [tuple(getattr(row, f"key{n}") for n in range(len(query.sorting))) for row in first.rows[-1:]]
+    windows = [Window(50), Window(50, backward=True), *(Window(50, cursor=cursor) for cursor in cursors)]
+    for window in windows:
+        together = await pages.pages(session, query, window, columns, parents, keys=False)
+        behind = await pages.exist_behind(session, query, window, parents) if window.cursor else {}
+        for parent in parents:
+            page = await pages.page(session, of(alone, parent), window, columns, keys=False)
+            found = together[parent]
+            assert ([row.id for row in found.rows], found.more) == ([row.id for row in page.rows], page.more)
+            if behind:
+                assert behind[parent] == await pages.exists_behind(session, of(alone, parent), window)
+    counts = await pages.counts(session, query, parents)
+
+    assert counts == {parent: await pages.count(session, of(alone, parent)) for parent in parents}
 
 
 @pytest.mark.parametrize("word", ["task", "report"])
