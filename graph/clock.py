@@ -8,7 +8,7 @@ from typing import Annotated
 import strawberry
 
 from graph.request.context import Info
-from graph.request.refusals import bad_input
+from graph.request.refusals import bad_argument
 
 SHORTEST, LONGEST = 0.1, 3600.0
 
@@ -26,7 +26,7 @@ class ClockSubscription:
     async def server_time(self, info: Info, every_seconds: EverySeconds = 1.0) -> AsyncIterator[datetime]:
         info.context.reader()
         if not SHORTEST <= every_seconds <= LONGEST:
-            raise bad_input(f"everySeconds: {every_seconds:g} seconds; {SHORTEST:g} to {LONGEST:g} are allowed.")
+            raise bad_argument("everySeconds", f"{every_seconds:g} seconds; {SHORTEST:g} to {LONGEST:g} are allowed.")
         while True:
             yield datetime.now(UTC)
             await asyncio.sleep(every_seconds)

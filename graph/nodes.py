@@ -10,7 +10,7 @@ from graph.execution.preparing.bounds import at_most
 from graph.execution.preparing.lookahead import selected
 from graph.request.columns import columns_of, once_per_field
 from graph.request.context import Info
-from graph.request.refusals import bad_input
+from graph.request.refusals import bad_argument
 from graph.types.node import Node
 from persistence import nodes
 from persistence.models.base import entities
@@ -37,7 +37,7 @@ class NodeQuery:
         ],
     ) -> list[Node | None]:
         if len(ids) > MAX_IDS:
-            raise bad_input(f"ids: {len(ids)} ids; at most {MAX_IDS} are allowed.")
+            raise bad_argument("ids", f"{len(ids)} ids; at most {MAX_IDS} are allowed.")
         return await find(info, ids)
 
 

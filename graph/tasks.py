@@ -10,14 +10,13 @@ from uuid import UUID
 import strawberry
 
 from graph.execution.preparing.lookahead import selected
-from graph.lists.connections import (
+from graph.lists.arguments import (
     DIRECTION,
     NULLS,
     SORT_KEYS,
     After,
     Arguments,
     Before,
-    Connection,
     First,
     InTrash,
     Last,
@@ -26,8 +25,9 @@ from graph.lists.connections import (
     OrderDirection,
     Scope,
     Search,
-    connect,
+    of_list,
 )
+from graph.lists.connections import Connection, connect
 from graph.lists.filters import (
     AND,
     NOT,
@@ -283,7 +283,9 @@ class TaskQuery:
             return None
         return nodes.find(info.context.session, viewer, TaskRow, key, selected_columns(info))  # type: ignore[return-value]  # an awaitable
 
-    @strawberry.field(description="The viewer's tasks, newest first unless said otherwise.")
+    @strawberry.field(
+        description="The viewer's tasks, newest first unless said otherwise.", metadata=of_list(tasks.LISTING)
+    )
     def tasks(
         self,
         info: Info,

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import strawberry
 
-from graph.lists.connections import DIRECTION, NULLS, NullsOrder, OrderDirection
+from graph.lists.arguments import DIRECTION, NULLS, NullsOrder, OrderDirection
 from graph.request.context import Info
 from graph.types.enums import described
 from graph.types.node import Node, needs

@@ -8,23 +8,22 @@ from uuid import UUID
 
 import strawberry
 
-from graph.lists.connections import (
+from graph.lists.arguments import (
     DIRECTION,
     NULLS,
     SORT_KEYS,
     After,
     Arguments,
     Before,
-    Connection,
     First,
     InTrash,
     Last,
     NullsOrder,
     OrderDirection,
     Search,
-    connect,
-    connections,
+    of_list,
 )
+from graph.lists.connections import Connection, connect, connections
 from graph.lists.filters import (
     AND,
     NOT,
@@ -95,7 +94,8 @@ class User(Node):
     updated_at: datetime = strawberry.field(description="When the account was changed last.")
 
     @strawberry.field(
-        description="Their tasks, newest first unless said otherwise.", metadata=batched(of_each(Task, tasks.LISTING))
+        description="Their tasks, newest first unless said otherwise.",
+        metadata=batched(of_each(Task, tasks.LISTING)) | of_list(tasks.LISTING),
     )
     def tasks(
         self,
@@ -114,7 +114,7 @@ class User(Node):
 
     @strawberry.field(
         description="Their tokens, newest first unless said otherwise.",
-        metadata=batched(of_each(Token, tokens.LISTING)),
+        metadata=batched(of_each(Token, tokens.LISTING)) | of_list(tokens.LISTING),
     )
     def tokens(
         self,
@@ -191,7 +191,8 @@ class UserQuery:
         return None if key is None else visible_user(info, key)
 
     @strawberry.field(
-        description="All users, newest first unless said otherwise. For admins; others get null and an error."
+        description="All users, newest first unless said otherwise. For admins; others get null and an error.",
+        metadata=of_list(users.LISTING),
     )
     def users(
         self,

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import strawberry
 
 from graph.execution.preparing.bounds import at_most
-from graph.request.refusals import bad_input
+from graph.request.refusals import bad_argument
 from graph.types.naming import camel
 from persistence.lists.filters import Shape
 from persistence.models.ids import parse_id
@@ -135,7 +135,7 @@ class _Parser:
 
     def conjunction(self, filter: Any, path: str, depth: int) -> Shape:
         if depth > MAX_DEPTH:
-            raise bad_input(f"{path}: the filter is deeper than {MAX_DEPTH}.")
+            raise bad_argument(path, f"the filter is deeper than {MAX_DEPTH}.")
         parts: list[Shape] = []
         for name, given in _given(filter):
             self._count(path)
@@ -163,7 +163,7 @@ class _Parser:
                 continue
             here = f"{path}.{camel(name.rstrip('_'))}"
             if isinstance(given, list) and len(given) > MAX_VALUES:
-                raise bad_input(f"{here}: {len(given):,} values; at most {MAX_VALUES:,} are allowed.")
+                raise bad_argument(here, f"{len(given):,} values; at most {MAX_VALUES:,} are allowed.")
             value = [_value(filter, item, here) for item in given] if isinstance(given, list) else given
             self.values.append(value if isinstance(given, list) else _value(filter, given, here))
             parts.append(("compare", field, name.rstrip("_")))
@@ -172,7 +172,7 @@ class _Parser:
     def _count(self, path: str) -> None:
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            raise bad_input(f"{path}: the filter has more than {MAX_NODES} conditions.")
+            raise bad_argument(path, f"the filter has more than {MAX_NODES} conditions.")
 
 
 def _given(filter: Any) -> list[tuple[str, Any]]:
@@ -185,10 +185,10 @@ def _value(filter: object, value: Any, path: str) -> Any:
     if isinstance(filter, IDFilter):
         id = parse_id(value)
         if id is None:
-            raise bad_input(f"{path}: {value[:SHOWN]!r} is not an id; an id is a UUID.")
+            raise bad_argument(path, f"{value[:SHOWN]!r} is not an id; an id is a UUID.")
         return id
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, str) and not storable(value):
-        raise bad_input(f"{path}: the text contains a character that cannot be stored.")
+        raise bad_argument(path, "the text contains a character that cannot be stored.")
     return fold(value) if isinstance(filter, TagsFilter) else value

@@ -1,7 +1,7 @@
 """What one operation shares: the viewer, the session, the loaders, and the way to write."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -111,6 +111,8 @@ class Context:
         self._loaders: Loaders | None = None
         self.operation: Operation | None = None
         """The prepared operation, set by the engine."""
+        self.checked: Mapping[Hashable, Any] = {}
+        """What checking the arguments of its fields has found out (`graph.execution.compiling.checks`)."""
 
     @cached_property
     def address(self) -> str:

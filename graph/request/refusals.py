@@ -23,6 +23,11 @@ def bad_input(message: str) -> RequestError:
     return RequestError(message, "BAD_USER_INPUT")
 
 
+def bad_argument(path: str, problem: str) -> RequestError:
+    """What is wrong with an argument; `path` leads to it, such as `filter.or[1].title`."""
+    return RequestError(f"{path}: {problem}", "BAD_USER_INPUT", argument=path)
+
+
 def vanished(what: str) -> RequestError:
     """What a field leads to was deleted since the row that it belongs to was read, and is gone with all it owned."""
     return RequestError(f"The {what.lower()} that this leads to was deleted a moment ago.", "NOT_FOUND")

@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from graph.execution.errors import RequestError, cause_of
 from graph.execution.preparing.documents import Operation
-from graph.execution.running.engine import Engine, Result
+from graph.execution.running.engine import Engine, Inputs, Result
 from graph.transport.budget import Balance, rate_limited
 from graph.transport.host import Host, HttpOptions, OperationRecord
 from graph.transport.parameters import Parameters, bad_request
@@ -57,6 +57,7 @@ class Prepared:
     variables: dict[str, Any] | None
     points: int | None
     document_id: str | None
+    inputs: Inputs | None = None
     explain: bool = False
     explain_statements: bool = False
     report_cost: bool = False
@@ -93,6 +94,10 @@ class Service:
                 raise bad_request("This server does not tell how many statements an operation took", 422)
         if (bounds := options.bounds) is not None:
             bounds.check(operation, parameters.variables)
+        inputs = self.engine.inputs(operation, parameters.variables)
+        if isinstance(inputs, list):
+            raise Refused(inputs)
+        prepared.inputs = inputs
         if (costs := options.costs) is not None:
             record.cost = prepared.points = costs.points(operation, parameters.variables)
             if prepared.points > costs.limit and not prepared.explain:
@@ -121,7 +126,9 @@ class Service:
                 if prepared.explain:
                     result = self._explained(prepared)
                 else:
-                    result = await self.engine.execute(prepared.operation, prepared.variables, context)
+                    result = await self.engine.execute(
+                        prepared.operation, prepared.variables, context, inputs=prepared.inputs
+                    )
                     if prepared.explain_statements:
                         result.extensions["statements"] = self.host.statements(context)
                 self.report_cost(prepared, balance, result)

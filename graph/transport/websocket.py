@@ -371,7 +371,9 @@ class Socket:
                 raise self.service.timed_out(record) from None
 
         record.events = 0
-        results = self.service.engine.subscribe(prepared.operation, prepared.variables, paid_context)
+        results = self.service.engine.subscribe(
+            prepared.operation, prepared.variables, paid_context, inputs=prepared.inputs
+        )
         async with aclosing(results) as events:  # type: ignore[type-var]
             async for result in events:
                 self.service.report_cost(prepared, balance, result)

@@ -8,7 +8,7 @@ from graphql import GraphQLInputObjectType, Undefined
 from strawberry.types.arguments import InputContext, _is_leaf_type
 from strawberry.types.base import StrawberryList, StrawberryMaybe, StrawberryOptional
 
-from graph.request.refusals import bad_input
+from graph.request.refusals import bad_argument
 
 
 def refuse_nulls(schema: strawberry.Schema) -> None:
@@ -51,7 +51,7 @@ def converter(definition: Any, schema: strawberry.Schema) -> Callable[[Any, Mapp
                 value = values[name]
                 if value is None and not takes_null:
                     path = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in (*context.path, name))
-                    raise bad_input(f"{path[1:]}: null is not a value of this field; leave it out instead.")
+                    raise bad_argument(path[1:], "null is not a value of this field; leave it out instead.")
                 arguments[python_name] = convert(value) if convert else context.convert(value, type_, name)
         return kind(**arguments)
 

@@ -219,10 +219,14 @@ async def test_a_cursor_of_the_same_filter_with_another_value_is_refused(
 async def test_a_cursor_of_somebody_else_shows_nothing_of_theirs(
     api: Api, account: Account, five: None, new_account: Any
 ) -> None:
+    """It is a place among the sort keys of any list of its kind, and in their own list it leads to their own."""
     cursor = (await page(api, account, first=2))["pageInfo"]["endCursor"]
     other = await new_account()
+    mine = [(await new_task(api, other, title=title))["id"] for title in "XY"]
 
-    assert await refused(api, LIST, other, first=2, after=cursor) == "BAD_USER_INPUT"
+    pages = [await page(api, other, first=5, after=cursor), await page(api, other, last=5, before=cursor)]
+    assert sorted(node["id"] for found in pages for node in found["nodes"]) == sorted(mine)
+    assert [found["totalCount"] for found in pages] == [2, 2]
 
 
 JSON = st.recursive(
@@ -252,12 +256,12 @@ async def test_a_forged_cursor_is_an_error_of_its_sender(
 @given(text=st.text(max_size=40) | st.binary(max_size=30).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
 async def test_garbage_is_no_cursor(text: str) -> None:
     from graph.execution.errors import RequestError
-    from graph.lists.connections import decode_cursor
+    from graph.lists.arguments import decode_cursor
     from persistence.lists.pages import Query
     from persistence.tasks import LISTING
 
     with pytest.raises(RequestError) as refusal:
-        decode_cursor(Query(LISTING), text, "after")
+        decode_cursor(Query(LISTING), "mark", text, "after")
     assert refusal.value.code == "BAD_USER_INPUT"
 
 

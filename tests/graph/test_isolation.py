@@ -164,7 +164,7 @@ async def test_a_foreign_text_is_an_unknown_one_wherever_it_is_put(
             (MARK, "hidden-pleasure"),
         ]
         if place.path[-1] in ("after", "before"):
-            texts = [(victim.cursor, cursor_of_another_list(victim.cursor))]
+            texts = [(victim.cursor, cursor_of_an_unknown_row(victim.cursor))]
         for foreign, unknown in texts:
             answers = [await answer(api, attacker, place, value, names) for value in (foreign, unknown)]
             assert answers[0] == answers[1], (place, foreign)
@@ -174,9 +174,9 @@ async def test_a_foreign_text_is_an_unknown_one_wherever_it_is_put(
     assert await everything(engine, victim.account.id) == before
 
 
-def cursor_of_another_list(cursor: str) -> str:
-    _, *keys = json.loads(urlsafe_b64decode(cursor + "==="))
-    return urlsafe_b64encode(json.dumps(["0" * 12, *keys]).encode()).decode().rstrip("=")
+def cursor_of_an_unknown_row(cursor: str) -> str:
+    *place, _ = json.loads(urlsafe_b64decode(cursor + "==="))
+    return urlsafe_b64encode(json.dumps([*place, str(uuid.uuid4())]).encode()).decode().rstrip("=")
 
 
 def made_with(place: Place) -> bool:

@@ -116,7 +116,7 @@ async def test_the_pause_between_events_has_bounds(settings: Settings, account: 
     assert data is None
     assert (error["message"], error["extensions"]) == (
         f"everySeconds: {every:g} seconds; 0.1 to 3600 are allowed.",
-        {"code": "BAD_USER_INPUT"},
+        {"code": "BAD_USER_INPUT", "argument": "everySeconds"},
     )
 
 

@@ -8,7 +8,7 @@ handlers, a field class of its own) the same can be known in advance. What does 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from graphql import GraphQLField, GraphQLSchema, get_argument_values, get_nullable_type, is_leaf_type
+from graphql import FieldNode, GraphQLField, GraphQLSchema, get_argument_values, get_nullable_type, is_leaf_type
 from graphql.execution.values import VariableValues
 from strawberry.types.arguments import InputContext, StrawberryArgument, convert_arguments
 from strawberry.types.base import StrawberryMaybe, StrawberryOptional, has_object_definition
@@ -86,7 +86,9 @@ class Direct:
         fresh: dict[str, Any] | None = None
         if owner.args is None:
             if owner.template is UNSEEN:
-                owner.template = template(run, owner, self)
+                owner.template = template(
+                    owner.definition, owner.nodes[0], self, run.variable_values, run.hide_suggestions
+                )
             if owner.template is not None:
                 fresh = owner.template.fill(run.variable_values.coerced)
                 if fresh is not None and not owner.template.converts:
@@ -145,18 +147,20 @@ def takes_context(type_: Any) -> bool:
     return any(make is not None and not getattr(make, "by_value", False) for make in makes)
 
 
-def template(run: Run, field: Field, resolver: Direct) -> Template | None:
+def template(
+    definition: GraphQLField, node: FieldNode, resolver: Direct, values: VariableValues, hide_suggestions: bool
+) -> Template | None:
     """The template of a field's arguments; None when they have to be converted each time."""
-    names = variables_of(field.nodes[0])
-    sources, coerced = run.variable_values
+    names = variables_of(node)
+    sources, coerced = values
     if any(name not in sources for name in names):
         return None
     # Before anything is made with holes: what a class does with them is nobody's to see.
     if not all(is_plain_input(kind) for argument in resolver.arguments for kind in inputs_of(argument.type)):
         return None
-    values = VariableValues(sources, {**coerced, **{name: Hole(name) for name in names}})
+    holes = VariableValues(sources, {**coerced, **{name: Hole(name) for name in names}})
     try:
-        arguments = get_argument_values(field.definition, field.nodes[0], values, None, run.hide_suggestions)
+        arguments = get_argument_values(definition, node, holes, None, hide_suggestions)
         whole = {}
         for argument in resolver.arguments:
             name = resolver.name_of(argument)

@@ -247,7 +247,7 @@ class _Planner:
         groups: dict[tuple[str, int], _Group],
     ) -> None:
         for node in selections.selections:
-            under = self._condition(node, condition)
+            under = condition_of(node, condition)
             if under is None:
                 continue
             if isinstance(node, FieldNode):
@@ -321,26 +321,27 @@ class _Planner:
                 size.constants.append(number)
         return size if size.arguments else size({})
 
-    def _condition(self, node: Any, condition: Condition) -> Condition | None:
-        """What must hold for the node to be included, or None when it never is."""
-        for directive in node.directives or ():
-            name = directive.name.value
-            if name not in ("skip", "include") or not directive.arguments:
-                continue
-            wanted, value = name == "include", directive.arguments[0].value
-            if isinstance(value, BooleanValueNode):
-                if value.value is not wanted:
-                    return None
-            elif isinstance(value, VariableNode):
-                condition |= {(value.name.value, wanted)}
-        return condition
-
     def _definition(self, parent: GraphQLNamedType, name: str) -> GraphQLField | None:
         return self.schema.get_field(parent, name) if is_composite_type(parent) else None
 
     def _narrowed(self, parent: GraphQLNamedType, node: Any) -> GraphQLNamedType:
         condition = node.type_condition
         return (self.schema.get_type(condition.name.value) or parent) if condition else parent
+
+
+def condition_of(node: Any, condition: Condition) -> Condition | None:
+    """What must hold for a node below others to be included, or None when it never is."""
+    for directive in node.directives or ():
+        name = directive.name.value
+        if name not in ("skip", "include") or not directive.arguments:
+            continue
+        wanted, value = name == "include", directive.arguments[0].value
+        if isinstance(value, BooleanValueNode):
+            if value.value is not wanted:
+                return None
+        elif isinstance(value, VariableNode):
+            condition |= {(value.name.value, wanted)}
+    return condition
 
 
 def _literal(value: ValueNode) -> Any:

@@ -15,6 +15,7 @@ from graphql.execution.executor import Executor, default_field_resolver, default
 from graphql.execution.values import VariableValues
 from strawberry.execution import optimized_is_awaitable
 
+from graph.execution.compiling.checks import Checked, Checks
 from graph.execution.compiling.facts import Facts
 from graph.execution.errors import (
     Classify,
@@ -44,6 +45,14 @@ class Result:
         return self.data is not Undefined
 
 
+@dataclass(slots=True)
+class Inputs:
+    """What an operation was given: the values of its variables, and what checking its arguments found out."""
+
+    values: VariableValues
+    checked: Checked
+
+
 class Engine:
     """Executes operations of one schema.
 
@@ -65,30 +74,49 @@ class Engine:
         self._classify, self._report = classify, report
         self._facts = Facts(self._schema, native=compiled)
         self._answers = Answers()
+        self._checks = Checks(self._facts)
         mend_is_one_of(self._schema)
 
+    def inputs(self, operation: Operation, variables: Mapping[str, Any] | None) -> Inputs | list[GraphQLError]:
+        """What these variables give the operation, or what is wrong with them or with arguments of its fields."""
+        try:
+            values = coerced(self._schema, operation, variables, self.documents.hide_suggestions)
+            if isinstance(values, list):
+                return values
+            checked = self._checks.check(operation, values, self.documents.hide_suggestions)
+        except Exception as error:  # an input type's own code failed
+            return self._presentable([located_error(error)])
+        return self._presentable(checked) if isinstance(checked, list) else Inputs(values, checked)
+
     def execute(
-        self, operation: Operation, variables: Mapping[str, Any] | None, context: Any, root: Any = None
+        self,
+        operation: Operation,
+        variables: Mapping[str, Any] | None,
+        context: Any,
+        root: Any = None,
+        *,
+        inputs: Inputs | None = None,
     ) -> Coroutine[Any, Any, Result]:
         """Run a query or mutation (or one already received event of a subscription, as `root`).
 
-        `context.operation` is set to the operation when the context takes attributes. Only cancellation is raised.
+        `inputs` are those of the variables, where they are known already. `context.operation` and `context.checked` are
+        set when the context takes attributes. Only cancellation is raised.
         """
         if self._answers.of_all(operation):
             return self._introspected(operation, context, root)
-        values = self._coerced(operation, variables)
-        if isinstance(values, list):
-            return self._refused(values)
-        return self._run(self._executor(operation, values, context, root))
+        given = self.inputs(operation, variables) if inputs is None else inputs
+        if isinstance(given, list):
+            return self._refused(given)
+        return self._run(self._executor(operation, given, context, root))
 
     async def _introspected(self, operation: Operation, context: Any, root: Any) -> Result:
         """The answer to introspection, which is the same for everybody."""
         data = self._answers.get(operation)
         if data is not None:
             return Result(data)
-        values = self._coerced(operation, None)
-        assert not isinstance(values, list)  # there are no variables
-        result = await self._run(self._executor(operation, values, context, root))
+        inputs = self.inputs(operation, None)
+        assert isinstance(inputs, Inputs)  # there are no variables, and no arguments but those of introspection
+        result = await self._run(self._executor(operation, inputs, context, root))
         if not result.errors:
             self._answers.keep(operation, result.data)
         return result
@@ -99,6 +127,8 @@ class Engine:
         variables: Mapping[str, Any] | None,
         context_factory: Callable[[], AbstractAsyncContextManager[Any]],
         root: Any = None,
+        *,
+        inputs: Inputs | None = None,
     ) -> AsyncIterator[Result]:
         """The results of a subscription, one for each event, until the source ends.
 
@@ -106,12 +136,12 @@ class Engine:
         the source cannot be created the only result is one that was not executed. When it breaks, or a context is
         refused, the last result carries the error and null as data.
         """
-        values = self._coerced(operation, variables)
-        if isinstance(values, list):
-            yield Result(errors=values)
+        given = self.inputs(operation, variables) if inputs is None else inputs
+        if isinstance(given, list):
+            yield Result(errors=given)
             return
         try:
-            async with context_factory() as context, self._source(operation, values, context, root) as source:
+            async with context_factory() as context, self._source(operation, given, context, root) as source:
                 if isinstance(source, Result):
                     yield source
                     return
@@ -121,7 +151,7 @@ class Engine:
                     except StopAsyncIteration:
                         return
                     async with context_factory() as event_context:
-                        executor = self._executor(operation, values, event_context, event)
+                        executor = self._executor(operation, given, event_context, event)
                         result = await self._run(executor, serially=False)
                     yield result
         except Exception as error:  # the source broke, or a context refused
@@ -129,10 +159,10 @@ class Engine:
 
     @asynccontextmanager
     async def _source(
-        self, operation: Operation, values: VariableValues, context: Any, root: Any
+        self, operation: Operation, inputs: Inputs, context: Any, root: Any
     ) -> AsyncIterator[AsyncIterator[Any] | Result]:
         """The events of a subscription, closed at the end; or the result that says why there are none."""
-        stream: Any = create_source_event_stream(self._executor(operation, values, context, root))
+        stream: Any = create_source_event_stream(self._executor(operation, inputs, context, root))
         if optimized_is_awaitable(stream):
             stream = await stream
         if isinstance(stream, ExecutionResult):
@@ -164,23 +194,16 @@ class Engine:
             answer["extensions"] = result.extensions
         return answer
 
-    def _coerced(
-        self, operation: Operation, variables: Mapping[str, Any] | None
-    ) -> VariableValues | list[GraphQLError]:
-        try:
-            return coerced(self._schema, operation, variables, self.documents.hide_suggestions)
-        except Exception as error:  # an input type's own code failed
-            return self._presentable([located_error(error)])
-
-    def _executor(self, operation: Operation, values: VariableValues, context: Any, root: Any) -> Executor[Any]:
+    def _executor(self, operation: Operation, inputs: Inputs, context: Any, root: Any) -> Executor[Any]:
         """The execution context, made directly: `Executor.build` would look through the document again."""
-        try:  # noqa: SIM105  # contextlib.suppress takes longer than the rest of this method
+        try:  # contextlib.suppress takes longer than the rest of this method
             context.operation = operation
+            context.checked = inputs.checked
         except AttributeError:
             pass  # a dict or None; lookahead then works without memory
         prototype: CompiledExecutor | None = operation.memo.get(self)
         if prototype is not None:
-            return prototype.again(root, context, values)
+            return prototype.again(root, context, inputs.values)
         executor = (CompiledExecutor if self.compiled else PlainExecutor)(
             self._schema,
             operation.fragments,
@@ -188,7 +211,7 @@ class Engine:
             root,
             context,
             operation.definition,
-            values,
+            inputs.values,
             default_field_resolver,
             default_type_resolver,
             default_field_resolver,

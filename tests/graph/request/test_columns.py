@@ -7,7 +7,7 @@ import pytest
 import strawberry
 from strawberry import Info
 
-from graph.lists import connections as pagination
+from graph.lists import arguments as pagination
 from graph.request.columns import MEMO_SIZE, columns_of, once_per_field, place_of
 from graph.request.loaders import Loaders
 from graph.tasks import Task
@@ -115,9 +115,9 @@ async def test_the_mark_of_a_list_is_made_once_for_all_its_cursors(
     made: list[Any] = []
     mark = pagination.fingerprint
 
-    def noted(query: Any) -> str:
+    def noted(query: Any, scope: Any) -> str:
         made.append(query)
-        return mark(query)
+        return mark(query, scope)
 
     monkeypatch.setattr(pagination, "fingerprint", noted)
 
