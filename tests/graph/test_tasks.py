@@ -596,7 +596,8 @@ async def test_concurrent_writes_with_one_key_have_one_effect(api: Api, account:
 
 # -- whose they are -----------------------------------------------------------------------------------
 
-SCOPED = "query Scoped($scope: ListScope! = OWN) { tasks(scope: $scope, first: 100) { nodes { owner { id } } } }"
+SCOPED = """query Scoped($scope: ListScope! = OWN, $filter: TaskFilter) {
+    tasks(scope: $scope, filter: $filter) { nodes { owner { id } } } }"""
 
 
 async def test_the_list_at_the_root_is_the_viewers_own_for_an_admin_too(
@@ -616,8 +617,10 @@ async def test_everybodys_tasks_are_for_admins_with_the_scope(
     await new_task(api, account)
     unscoped = await new_account(Role.ADMIN, scopes=(Scope.READ, Scope.WRITE))
 
-    data = await api(SCOPED, admin, scope="ALL")
-    assert str(account.id) in {task["owner"]["id"] for task in data["tasks"]["nodes"]}
+    theirs = {"owner": {"id": {"eq": str(account.id)}}}
+    data = await api(SCOPED, admin, scope="ALL", filter=theirs)
+    assert data["tasks"]["nodes"] == [{"owner": {"id": str(account.id)}}]
+    assert (await api(SCOPED, admin, filter=theirs))["tasks"]["nodes"] == []
     assert [await refused(api, SCOPED, who, scope="ALL") for who in (account, unscoped, None)] == [
         "FORBIDDEN",
         "FORBIDDEN",
