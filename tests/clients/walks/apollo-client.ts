@@ -57,10 +57,11 @@ await purge(id);
 await until(() => shown().length === 5);
 assert.deepEqual(shown(), board);
 
-await assert.rejects(client.query({ query: BOARD, variables: { first: 500 }, fetchPolicy: "network-only" }), (error) => {
-  assert.ok(CombinedGraphQLErrors.is(error));
-  return error.errors[0]!.extensions!.code === "BAD_USER_INPUT";
-});
+for (const variables of [{ first: 500 }, { first: 3, after: "stale" }])
+  await assert.rejects(client.query({ query: BOARD, variables, fetchPolicy: "network-only" }), (error) => {
+    assert.ok(CombinedGraphQLErrors.is(error));
+    return error.errors[0]!.extensions!.code === "BAD_USER_INPUT" && error.data === undefined;
+  });
 assert.deepEqual(shown(), board, "no error takes anything out of the cache");
 assert.notEqual(client.readQuery({ query: BOARD })!.viewer, null);
 

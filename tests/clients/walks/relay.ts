@@ -51,6 +51,15 @@ assert.deepEqual(shown(), ["VI", ...board]);
 assert.equal((await purge(viewer!.id, id)).purgeTask.purgedTaskId, id);
 assert.deepEqual(shown(), board);
 
+const refused = (variables: tasksPageQuery["variables"]) =>
+  assert.rejects(fetchQuery<tasksPageQuery>(environment, PAGE, variables).toPromise(), (error: any) => {
+    assert.equal(error.source.errors[0].extensions.code, "BAD_USER_INPUT");
+    return true;
+  });
+await refused({ id: viewer!.id, first: 500 });
+await refused({ id: viewer!.id, after: "stale" });
+assert.deepEqual(shown(), board, "no error takes anything out of the store");
+
 let ticks = 0;
 await new Promise<void>((resolve, reject) => {
   const { dispose } = requestSubscription(environment, {
