@@ -296,6 +296,14 @@ class EmbeddedPostgres:
         for left in self.data_dir.glob("pgdata.new-*"):
             shutil.rmtree(left, ignore_errors=True)
         fresh = Path(tempfile.mkdtemp(prefix="pgdata.new-", dir=self.data_dir))
+        try:
+            self._make(fresh, installation, account)
+            fresh.rename(self.pgdata)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)  # the disk may be full of it
+            raise
+
+    def _make(self, fresh: Path, installation: Installation, account: Account) -> None:
         account.own(fresh)
         directory = ["-D", account.argument_for(fresh)]
         locale = ["--encoding=UTF8", "--locale=C"]
@@ -312,7 +320,6 @@ class EmbeddedPostgres:
         )
         quoted = self.database.replace('"', '""')
         self._alone(installation, account, fresh, f'CREATE DATABASE "{quoted}"')
-        fresh.rename(self.pgdata)
 
     def _hush(self, installation: Installation, account: Account) -> None:
         """Have sessions say nothing in the log; the server itself goes on saying why it does not start."""

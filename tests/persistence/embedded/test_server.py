@@ -409,3 +409,15 @@ def test_as_root_programs_out_of_reach_are_copied(tmp_path: Path, monkeypatch: p
     assert installation.root.is_relative_to(tmp_path / "cache")
     done = subprocess.run([installation.program("postgres"), "--version"], capture_output=True, text=True, check=True)
     assert f"PostgreSQL) {installation.major}." in done.stdout
+
+
+def test_data_that_cannot_be_made_leave_nothing_on_a_full_disk(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(server: EmbeddedPostgres, command: list[str], account: Account, directory: Path, input: str = "") -> None:
+        (directory / "half").write_text("done")
+        raise EmbeddedError("initdb failed: No space left on device")
+
+    monkeypatch.setattr(EmbeddedPostgres, "_run", full)
+    with pytest.raises(EmbeddedError, match="No space left"):
+        EmbeddedPostgres(data_dir).start()
+
+    assert [path.name for path in data_dir.iterdir()] == ["lock"]
