@@ -3,12 +3,13 @@
 
 import argparse
 import contextlib
+import gc
 import importlib
 import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         return main([*options.topic, "--help"])
     module, _, function = options.action.partition(".")
     try:
-        # The packages, and most of the time a start takes.
-        command = getattr(importlib.import_module(f"graph.commands.{module}"), function)
+        command = loaded(f"graph.commands.{module}", function)
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         code = command(options) or 0
@@ -53,6 +53,16 @@ def main(arguments: Sequence[str]) -> int:
             raise
         print(f"taskstore: {error}", file=sys.stderr)
         return 1
+
+
+def loaded(module: str, function: str) -> Callable[[argparse.Namespace], int | None]:
+    """A command with its packages, which are most of the time a start takes."""
+    gc.disable()  # they are no garbage, and would be searched for some dozens of times
+    try:
+        command: Callable[[argparse.Namespace], int | None] = getattr(importlib.import_module(module), function)
+    finally:
+        gc.enable()
+    return command
 
 
 def failed_output(error: OSError) -> int:

@@ -411,13 +411,13 @@ def test_as_root_programs_out_of_reach_are_copied(tmp_path: Path, monkeypatch: p
     assert f"PostgreSQL) {installation.major}." in done.stdout
 
 
-def test_data_that_cannot_be_made_leave_nothing_on_a_full_disk(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_cannot_be_made_leave_nothing_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(server: EmbeddedPostgres, command: list[str], account: Account, directory: Path, input: str = "") -> None:
         (directory / "half").write_text("done")
         raise EmbeddedError("initdb failed: No space left on device")
 
     monkeypatch.setattr(EmbeddedPostgres, "_run", full)
     with pytest.raises(EmbeddedError, match="No space left"):
-        EmbeddedPostgres(data_dir).start()
+        EmbeddedPostgres(tmp_path / "fresh").start()
 
-    assert [path.name for path in data_dir.iterdir()] == ["lock"]
+    assert [path.name for path in (tmp_path / "fresh").iterdir()] == ["lock"]
