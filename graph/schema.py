@@ -6,31 +6,29 @@ import strawberry
 from graphql import lexicographic_sort_schema, print_schema
 from strawberry.schema.config import StrawberryConfig
 
-from graph.accounts import AccountMutation
+from graph import accounts, clock, nodes, tasks, tokens, users
 from graph.agreement import check
-from graph.clock import ClockSubscription
-from graph.nodes import NodeQuery
-from graph.tasks import TaskMutation, TaskQuery
-from graph.tokens import TokenMutation
 from graph.types.scalars import DateTime
-from graph.users import UserMutation, UserQuery
 from graph.writes.errors import USER_ERRORS
 from graph.writes.inputs import forget_null_defaults, refuse_nulls
 
-
-@strawberry.type(description="What can be read.")
-class Query(UserQuery, TaskQuery, NodeQuery):
-    pass
+NOUNS = (accounts, clock, nodes, tasks, tokens, users)
 
 
-@strawberry.type(description="What can be changed. Each field runs in a transaction of its own, one after another.")
-class Mutation(AccountMutation, TokenMutation, TaskMutation, UserMutation):
-    pass
+def root(operation: str, description: str) -> type:
+    """The root of an operation: the fields that the nouns have for it (`TaskQuery`, `TaskMutation`, ...)."""
+    parts = [
+        kind
+        for noun in NOUNS
+        for name, kind in vars(noun).items()
+        if name.endswith(operation) and kind.__module__ == noun.__name__
+    ]
+    return strawberry.type(type(operation, tuple(parts), {}), description=description)
 
 
-@strawberry.type(description="What can be followed, over a WebSocket. Every event is authenticated anew.")
-class Subscription(ClockSubscription):
-    pass
+Query = root("Query", "What can be read.")
+Mutation = root("Mutation", "What can be changed. Each field runs in a transaction of its own, one after another.")
+Subscription = root("Subscription", "What can be followed, over a WebSocket. Every event is authenticated anew.")
 
 
 DESCRIPTION = """\

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import collate, func, select
+from sqlalchemy import collate, func
 
 from persistence import access
 from persistence.lists.filters import filterable
@@ -18,7 +18,7 @@ from persistence.rules.validation import Checked
 from persistence.session import Session
 from persistence.users import LISTING as USERS
 from persistence.viewer import Viewer
-from persistence.writes import changes, idempotency, rights
+from persistence.writes import changes, editing, idempotency, rights
 
 LISTING = Listing(
     model=Task,
@@ -79,19 +79,8 @@ def not_for_others() -> Forbidden:
 
 
 async def for_update(session: Session, viewer: Viewer, id: UUID, if_version: int | None = None) -> Task:
-    """A task the viewer may edit, locked. Raises `NotFound`, and `Conflict` when the version is another."""
-    may_edit = access.editable(Task, await rights.reach(session, viewer), viewer.id)
-    task = await session.scalar(select(Task).where(Task.id == id, may_edit).with_for_update())
-    if task is None:
-        raise NotFound("task")
-    if if_version is not None and task.version != if_version:
-        raise Conflict(
-            f"The task is at version {task.version}, not {if_version}.",
-            code="STALE_VERSION",
-            path=("ifVersion",),
-            current=task,
-        )
-    return task
+    """A task the viewer may edit, locked. Raises as `editing.for_update`."""
+    return await editing.for_update(session, viewer, Task, id, if_version)
 
 
 async def active_for_update(session: Session, viewer: Viewer, id: UUID, if_version: int | None) -> Task:

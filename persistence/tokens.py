@@ -18,11 +18,10 @@ from persistence.models import Scope, Token, TokenKind, User
 from persistence.models.ids import new_id
 from persistence.models.tokens import PREFIX_LENGTH
 from persistence.rows.reading import Statement
-from persistence.rules.errors import NotFound
 from persistence.rules.validation import Checked
 from persistence.session import Session
 from persistence.viewer import Viewer
-from persistence.writes import idempotency
+from persistence.writes import editing, idempotency
 from persistence.writes.rights import viewer_of
 
 LISTING = Listing(Token, filterable(Token), sorts_by_column(Token), parent=Token.user_id)
@@ -119,10 +118,7 @@ def checked(
 
 async def revoke(session: Session, viewer: Viewer, id: UUID) -> Token:
     """Revoke one of the viewer's tokens (an admin: anybody's). Revoking is idempotent: the first time stays."""
-    may_edit = access.editable(Token, access.reach(viewer), viewer.id)
-    token = await session.scalar(select(Token).where(Token.id == id, may_edit).with_for_update())
-    if token is None:
-        raise NotFound("token")
+    token = await editing.for_update(session, viewer, Token, id, reach=access.reach(viewer))
     if token.revoked_at is None:
         token.revoked_at = datetime.now(UTC)
     return token

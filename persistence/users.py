@@ -13,11 +13,11 @@ from persistence.lists.listing import Listing, sorts_by_column
 from persistence.models import Role, User
 from persistence.models.ids import new_id
 from persistence.rows.reading import Statement
-from persistence.rules.errors import Conflict, NotFound
+from persistence.rules.errors import Conflict
 from persistence.rules.validation import Checked
 from persistence.session import Session
 from persistence.viewer import Viewer
-from persistence.writes import closing
+from persistence.writes import closing, editing
 
 LISTING = Listing(User, filterable(User), sorts_by_column(User))
 
@@ -97,19 +97,11 @@ def email_taken() -> Conflict:
 
 
 async def for_update(session: Session, viewer: Viewer, id: UUID, if_version: int | None = None) -> User:
-    """A user the viewer may edit, locked. Raises `NotFound`, and `Conflict` when the version is another."""
-    may_edit = access.editable(User, access.reach(viewer), viewer.id)
-    user = await session.scalar(select(User).where(User.id == id, may_edit).with_for_update())
-    if user is None:
-        raise NotFound("user")
-    if if_version is not None and user.version != if_version:
-        raise Conflict(
-            f"The user is at version {user.version}, not {if_version}.",
-            code="STALE_VERSION",
-            path=("ifVersion",),
-            current=user,
-        )
-    return user
+    """A user the viewer may edit, locked. Raises as `editing.for_update`.
+
+    Who writes accounts has confirmed the viewer's rights before (`rights.confirm`), or writes the own.
+    """
+    return await editing.for_update(session, viewer, User, id, if_version, reach=access.reach(viewer))
 
 
 async def update(

@@ -1,4 +1,4 @@
-"""The tables."""
+"""The tables. What is imported here is there for others."""
 
 from persistence.models.base import Base
 from persistence.models.changes import Action, Change
@@ -7,22 +7,3 @@ from persistence.models.operations import ClosedAccount, IdempotencyKey, RateBud
 from persistence.models.tasks import Task, TaskPriority, TaskStatus
 from persistence.models.tokens import Scope, Token, TokenKind
 from persistence.models.users import Role, User
-
-__all__ = [
-    "Action",
-    "Base",
-    "Change",
-    "ClosedAccount",
-    "Entity",
-    "IdempotencyKey",
-    "RateBudget",
-    "Role",
-    "Scope",
-    "SignInAttempts",
-    "Task",
-    "TaskPriority",
-    "TaskStatus",
-    "Token",
-    "TokenKind",
-    "User",
-]

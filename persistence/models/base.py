@@ -1,7 +1,9 @@
 """What all tables share: naming convention, column types, and the mixins for times, trash and versions."""
 
 import enum
+from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -40,14 +42,17 @@ class Base(DeclarativeBase):
     """Columns whose values never enter the change log or an answer."""
 
 
-def entities() -> dict[str, type[Base]]:
-    """The models of what has a type in the API, by the names of these types and in their order."""
+@cache
+def entities() -> Mapping[str, type[Base]]:
+    """The models of what has a type in the API, by the names of these types and in their order. Not to be asked before
+    all of them are there."""
     models: list[type[Base]] = [mapper.class_ for mapper in Base.registry.mappers]
     named = {model.__entity__: model for model in models if hasattr(model, "__entity__")}
     return dict(sorted(named.items()))
 
 
-def public(model: type[Base]) -> dict[str, InstrumentedAttribute[Any]]:
+@cache
+def public(model: type[Base]) -> Mapping[str, InstrumentedAttribute[Any]]:
     """The columns of a table whose values may enter an answer, by their names."""
     names = [column.key for column in inspect(model).column_attrs if column.key not in model.__private__]
     return {name: getattr(model, name) for name in names}

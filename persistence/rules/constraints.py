@@ -3,18 +3,22 @@
 Python checks first and says it better; a constraint decides when two requests race, or when a rule of the two differs.
 """
 
+from typing import cast
+
+from sqlalchemy import Table
 from sqlalchemy.exc import IntegrityError
 
 from persistence.models.base import entities
 from persistence.rules.errors import Code, Conflict, DomainError, Invalid, NotFound, Problem
 
+TABLES = [cast("Table", model.__table__) for model in entities().values()]
 ID_TAKEN: tuple[str, Code, str] = ("This id is taken.", "ID_TAKEN", "id")
 CONFLICTS: dict[str, tuple[str, Code, str]] = {
     "uq_users_email": ("There is an account with this address already.", "EMAIL_TAKEN", "email"),
     # Whether a thing of the same kind has the id or any other, nobody is told.
     **dict.fromkeys(["pk_entities", *(f"pk_{model.__tablename__}" for model in entities().values())], ID_TAKEN),
 }
-RULES = {
+RULES: dict[str, tuple[str, str]] = {
     "ck_users_email_folded": ("email must be in lower case.", "email"),
     "ck_users_email_form": ("email must be an address such as ada@example.org.", "email"),
     "ck_users_name_length": ("name must have 1 to 200 characters.", "name"),
@@ -27,7 +31,16 @@ RULES = {
     "ck_tasks_tags": ("tags must be at most 20, of 1 to 50 characters, in lower case, each once.", "tags"),
     "ck_tasks_completed_when_done": ("A task has a completion time exactly when it is done.", "status"),
 }
-OWNERS = {"fk_tasks_owner_id_users": "ownerId", "fk_tokens_user_id_users": "userId"}
+# A rule of a model may bring its words along: `CheckConstraint(..., info={"rule": (words, field)})`.
+RULES |= {
+    str(check.name): check.info["rule"] for table in TABLES for check in table.constraints if "rule" in check.info
+}
+OWNERS = {
+    str(key.name): model.__owner__
+    for model, table in zip(entities().values(), TABLES, strict=True)
+    for key in table.foreign_key_constraints
+    if key.column_keys == [model.__owner__]
+}
 
 
 def violated(error: IntegrityError) -> DomainError | None:

@@ -12,12 +12,12 @@ from sqlalchemy import literal, or_, select
 
 from persistence import access
 from persistence.models import Action, Change, Token, User
+from persistence.models.base import entities
 from persistence.rules.errors import NotFound
 from persistence.session import Session
 from persistence.viewer import Viewer
 from persistence.writes import snapshots
 from persistence.writes.idempotency import ENTITY, shown
-from persistence.writes.snapshots import ENTITIES
 
 
 async def revived(
@@ -57,7 +57,7 @@ def gone() -> NotFound:
 async def _is_visible(session: Session, viewer: Viewer, part: Mapping[str, Any], *, secret: bool) -> bool:
     reach = access.reach(viewer)
     if ENTITY in part:
-        model = ENTITIES[part[ENTITY]]
+        model = entities()[part[ENTITY]]
         id = model.__table__.c.id
         query = select(id).where(id == UUID(part["id"]), access.visible(model, reach, viewer.id))
         if secret and model is Token:

@@ -4,21 +4,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import inspect
-
-from persistence.models import Base, Task, Token, User
+from persistence.models import Base
+from persistence.models.base import entities, public
 from persistence.writes import idempotency
 from persistence.writes.changes import plain
 from persistence.writes.idempotency import ENTITY
-
-ENTITIES: dict[str, type[Base]] = {model.__entity__: model for model in (User, Token, Task)}
 
 
 def snapshot(value: Any, key: str, purpose: str) -> Any:
     """A part of an answer as JSON: a row with its public columns, an id, or a secret sealed with the client's key."""
     if isinstance(value, Base):
-        names = [column.key for column in inspect(value).mapper.column_attrs if column.key not in value.__private__]
-        return {ENTITY: value.__entity__, **{name: plain(getattr(value, name)) for name in names}}
+        return {ENTITY: value.__entity__, **{name: plain(getattr(value, name)) for name in public(type(value))}}
     if isinstance(value, UUID):
         return {"id": str(value)}
     return {"sealed": idempotency.sealed(value, key, purpose)}
@@ -30,7 +26,7 @@ def revive(value: Any, key: str, purpose: str) -> Any:
         return idempotency.unsealed(value["sealed"], key, purpose)
     if ENTITY not in value:
         return UUID(value["id"])
-    model = ENTITIES[value[ENTITY]]
+    model = entities()[value[ENTITY]]
     columns = model.__table__.c
     row = {name: _typed(columns[name].type.python_type, item) for name, item in value.items() if name != ENTITY}
     return model(**row)

@@ -280,7 +280,7 @@ async def test_an_owner_who_does_not_exist_is_not_found(write: Write, account: A
 
     assert isinstance(task, NotFound)
     assert isinstance(token, NotFound)
-    assert (task.path, token.path) == (("ownerId",), ("userId",))
+    assert (task.path, token.path) == (("owner_id",), ("user_id",))
 
 
 async def test_ids_and_addresses_that_are_taken_are_conflicts(write: Write, account: Account) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import tasks, tokens, users
 from persistence.models import Base, Scope, Task, TaskPriority, TaskStatus, Token, User
+from persistence.models.base import entities
 from persistence.rules.errors import DomainError, Invalid, KeyReused
 from persistence.session import Session
 from persistence.writes import idempotency, snapshots
@@ -245,7 +246,7 @@ async def test_every_entity_comes_back_as_it_was(write: Write, account: Account)
         kept = snapshots.snapshot(row, "the key itself", "purpose")
         same(row, snapshots.revive(kept, "the key itself", "purpose"))
         assert not any(name in kept for name in type(row).__private__)
-    assert {type(row) for row in (task, user, token)} == {Task, User, Token} == set(snapshots.ENTITIES.values())
+    assert {type(row) for row in (task, user, token)} == {Task, User, Token} == set(entities().values())
 
 
 @anyio
