@@ -22,6 +22,7 @@ ALLOWED = {
     # Rights that are given, described or kept: none of these shows a row because of them.
     "persistence.seed.": "the demo accounts have roles",
     "persistence.seed.seed_account": "the two demo accounts have different tasks",
+    "persistence.users.count_admins": "how many there are",
     "persistence.users.keep_an_admin": "the last admin stays one",
     "persistence.users.update": "asks whether an admin is about to become none",
     "graph.commands.tokens.create": "the operator makes tokens for any account",
