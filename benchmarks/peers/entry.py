@@ -19,12 +19,14 @@ SCALARS = "id title description status priority dueAt completedAt version create
 QUERIES = {
     "Q1": "query($id: ID!) { task(id: $id) { id title status priority owner { id name } } }",
     "Q2": "query($owner: ID!, $status: TaskStatus!) { "
-    "tasks(first: 50, filter: {owner: {id: {eq: $owner}}, status: {eq: $status}}) { nodes { " + SCALARS + " } } }",
+    "tasks(scope: ALL, first: 50, filter: {owner: {id: {eq: $owner}}, status: {eq: $status}}) { nodes { "
+    + SCALARS
+    + " } } }",
     "Q3": "query($after: String!) { "
     "users(first: 50, filter: {email: {gt: $after}}, orderBy: [{field: EMAIL}]) { nodes { "
     f"id name tasks(first: 20) {{ nodes {{ {SCALARS} }} }} }} }} }}",
     "Q4": f"mutation($input: CreateTaskInput!) {{ createTask(input: $input) {{ task {{ {SCALARS} }} }} }}",
-    "Q5": "query($before: DateTime!) { tasks(first: 50, filter: {createdAt: {lt: $before}}) { nodes { "
+    "Q5": "query($before: DateTime!) { tasks(scope: ALL, first: 50, filter: {createdAt: {lt: $before}}) { nodes { "
     "id title owner { id name tasks(first: 5) { nodes { id title status } } } } } }",
 }
 
