@@ -32,8 +32,8 @@ from persistence import access, throttle, tokens, users
 from persistence.models import Role, TokenKind
 from persistence.models import Token as TokenRow
 from persistence.models import User as UserRow
+from persistence.rules.addresses import spellings
 from persistence.rules.errors import Code, DomainError, Forbidden, Invalid, LimitReached, Problem
-from persistence.rules.validation import Checked, storable
 from persistence.session import Session
 from persistence.viewer import Viewer
 from persistence.writes import idempotency
@@ -73,7 +73,7 @@ class UpdateViewerInput:
 class ChangePasswordInput:
     if_version: strawberry.Maybe[int] = optional(IF_VERSION)
     current_password: str = given("The password so far.")
-    new_password: str = given("The new password: at least 10 characters.")
+    new_password: str = given("The new password: at least 10 characters, without blanks at its ends.")
     idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
 
 
@@ -153,8 +153,7 @@ class AccountMutation:
     async def sign_in(self, info: Info, input: SignInInput) -> SignInPayload:
         context = info.context
         rules_of(input).done()
-        email = Checked().email(input.email)  # what is no address is an unknown one
-        account = await verified(context, email, input.password)
+        account = await verified(context, input.email, input.password)
         secret = tokens.new_secret()
 
         async def work(session: Session) -> dict[str, Any]:
@@ -234,7 +233,7 @@ async def allow_sign_up(context: Context) -> None:
         raise LimitReached(message, code="SIGN_UP_THROTTLED", retry_after=wait)
 
 
-async def verified(context: Context, email: str, password: str) -> Any:
+async def verified(context: Context, typed: str, password: str) -> Any:
     """The `id` of the account that the password opens, and the `password_hash` that it was verified with.
 
     An unknown address takes as long as a wrong password and gets the same answer. Raises `LimitReached` for who must
@@ -242,10 +241,10 @@ async def verified(context: Context, email: str, password: str) -> Any:
     """
     guessed = [
         (throttle.ADDRESS, throttle.subject("address", context.address)),
-        (throttle.ACCOUNT, throttle.subject("account", email)),
+        (throttle.ACCOUNT, throttle.subject("account", spellings(typed)[-1])),
     ]
     async with guess(context, guessed, "Too many attempts to sign in", code="SIGN_IN_THROTTLED") as settle:
-        account = await users.credentials(context.session, email) if storable(email) else None
+        account = await users.found_by(context.session, typed)
         stored = account.password_hash if account else None
         right = await context.services.passwords.verify(password, stored)
         await settle(right)

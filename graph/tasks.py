@@ -82,11 +82,13 @@ OPEN = (TaskStatus.TODO, TaskStatus.IN_PROGRESS)
 
 @strawberry.type(description="Something to do.")
 class Task(Node):
-    title: str = strawberry.field(description="What is to be done: 1 to 500 characters.")
+    title: str = strawberry.field(description="What is to be done: one line of 1 to 500 characters.")
     description: str = strawberry.field(description="More about it, in Markdown: at most 10,000 characters.")
     status: TaskStatus = strawberry.field(description="How far it is.")
     priority: TaskPriority = strawberry.field(description="How much it matters.")
-    tags: list[str] = strawberry.field(description="Words to find it by: at most 20, in lower case, each once.")
+    tags: list[str] = strawberry.field(
+        description="Words to find it by: at most 20, folded; of those that look alike one."
+    )
     due_at: datetime | None = strawberry.field(description="When it should be done.")
     completed_at: datetime | None = strawberry.field(description="When it was completed; there exactly if DONE.")
     version: int = strawberry.field(description="Counts its states: 1, 2, 3, ... For `ifVersion`.")
@@ -164,7 +166,7 @@ class TaskOrder:
     nulls: NullsOrder | None = strawberry.field(description=NULLS, default=None)
 
 
-TITLE = "What is to be done: 1 to 500 characters."
+TITLE = "What is to be done: one line of 1 to 500 characters."
 DESCRIPTION = "More about it, in Markdown: at most 10,000 characters."
 DUE_AT = "When it should be done; null: no particular time."
 TASK = "The task."

@@ -69,7 +69,7 @@ class TokenOrder:
 
 @strawberry.input(description="The token to make.")
 class CreateTokenInput:
-    name: str = given("What to call it: 1 to 200 characters.")
+    name: str = given("What to call it: one line of 1 to 200 characters.")
     scopes: list[Scope] = given("What it allows: at most what the token of this request allows.")
     expires_at: strawberry.Maybe[datetime | None] = optional(
         "When it expires: at the latest when the token of this request does. Absent or null: with that one, or never."

@@ -66,10 +66,13 @@ from persistence.rules.validation import Checked
 from persistence.session import Session
 from persistence.viewer import Viewer
 
-EMAIL = "The address to sign in with, such as ada@example.org; upper and lower case are the same."
-NAME = "What to call the user: 1 to 200 characters."
+EMAIL = (
+    "The address to sign in with, such as ada@example.org; upper and lower case are the same, "
+    "and so are a domain and its form in DNS (xn--)."
+)
+NAME = "What to call the user: one line of 1 to 200 characters."
 TIME_ZONE = "A time zone of the IANA database, such as Europe/Berlin."
-PASSWORD = "The password: at least 10 characters."  # noqa: S105  # its description
+PASSWORD = "The password: at least 10 characters, without blanks at its ends."  # noqa: S105  # its description
 
 
 def of_each(kind: type, listing: Listing) -> Callable[..., Any]:
@@ -85,7 +88,9 @@ def of_each(kind: type, listing: Listing) -> Callable[..., Any]:
 
 @strawberry.type(description="Somebody with an account. Only the viewer's own is visible, and to admins everybody's.")
 class User(Node):
-    email: str = strawberry.field(description="The address to sign in with, in lower case.")
+    email: str = strawberry.field(
+        description="The address to sign in with, in lower case, its domain as in DNS (xn--)."
+    )
     name: str = strawberry.field(description="What to call them.")
     time_zone: str = strawberry.field(description="Where their days begin: a time zone of the IANA database.")
     role: Role = strawberry.field(description="What they may do.")
@@ -139,7 +144,9 @@ def own(info: Info, user: User) -> UUID:
 @strawberry.input(description="Which users. All conditions that are given must hold.")
 class UserFilter:
     id: strawberry.Maybe[IDFilter] = filter_field("Their id.")
-    email: strawberry.Maybe[StringFilter] = filter_field("Their address, which is in lower case.")
+    email: strawberry.Maybe[StringFilter] = filter_field(
+        "Their address, which is in lower case, its domain as in DNS (xn--)."
+    )
     name: strawberry.Maybe[StringFilter] = filter_field("Their name.")
     time_zone: strawberry.Maybe[StringFilter] = filter_field("Their time zone.")
     role: strawberry.Maybe[EnumFilter[Role]] = filter_field("Their role.")

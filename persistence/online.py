@@ -84,6 +84,19 @@ def check(table: str, name: str, rule: str) -> None:
     constraint(table, f"ck_{table}_{name}", f"CHECK ({rule})")
 
 
+def checks(table: str, rules: Mapping[str, str], *, mend: Callable[[], None]) -> None:
+    """Add or replace constraints `ck_<table>_<name>` that rows may break, which `mend` brings into order.
+
+    It runs before they are there, so that nobody's edit of such a row is refused, and again for what came meanwhile.
+    """
+    mend()
+    for name, rule in rules.items():
+        add_constraint(table, f"ck_{table}_{name}", f"CHECK ({rule})")
+    mend()
+    for name in rules:
+        validate(table, f"ck_{table}_{name}")
+
+
 def foreign_key(
     table: str, columns: Sequence[str], referred: str, *, ondelete: str, to: Sequence[str] = ("id",)
 ) -> None:
@@ -94,7 +107,17 @@ def foreign_key(
 
 def constraint(table: str, name: str, rule: str) -> None:
     """Add a named constraint that can be NOT VALID at first, or replace it in one step."""
+    add_constraint(table, name, rule)
+    validate(table, name)
+
+
+def add_constraint(table: str, name: str, rule: str) -> None:
+    """Add or replace a constraint that holds for what is written from now on."""
     execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}, ADD CONSTRAINT {name} {rule} NOT VALID", table)
+
+
+def validate(table: str, name: str) -> None:
+    """Make sure that all rows keep a constraint."""
     execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}", table)
 
 
@@ -204,6 +227,37 @@ def batches(table: str, statement: str, *, key: Sequence[str] = ("id",), size: i
             if end is None:
                 return
             bounds = {f"after_{name}": value for name, value in zip(key, end, strict=True)}
+
+
+def rows(
+    table: str, columns: Sequence[str], where: str = "true", *, key: str = "id", size: int = 1000
+) -> "Iterator[sa.Row[Any]]":
+    """The rows of a table, `size` at a time by its primary key, for changes that only Python can make; offline none.
+
+    Nothing is locked: a change has to look whether the row is still the one that was read (`change`).
+    """
+    last: dict[str, Any] = {}
+    while not is_offline():
+        since = f"{key} > :last AND " if last else ""
+        statement = f"SELECT {', '.join(columns)} FROM {table} WHERE {since}({where}) ORDER BY {key} LIMIT {size}"  # noqa: S608  # our names
+        with committed():
+            found = op.get_bind().execute(bound(literal(statement).replace("\\:last", ":last"), last)).all()
+        yield from found
+        if len(found) < size:
+            return
+        last = {"last": getattr(found[-1], key)}
+
+
+def change(statement: str, **values: Any) -> None:
+    """One statement with values (`:name`) in a transaction of its own, which waits for nobody for long."""
+
+    def attempt() -> None:
+        run("BEGIN", f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
+        op.get_bind().execute(bound(statement, values))
+        run("COMMIT")
+
+    with committed():
+        patiently(attempt)
 
 
 def batches_in_sql(table: str, statement: str, columns: str, key: Sequence[str], size: int) -> str:

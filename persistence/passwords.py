@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from persistence.rules.text import password as composed
+
 T = TypeVar("T")
 
 # The second recommended option of RFC 9106, section 4: 64 MiB, 3 passes, 4 lanes.
@@ -24,7 +26,7 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """The hash to store, with its parameters and salt."""
-        return await self._in_turn(hasher.hash, encoded(password))
+        return await self._in_turn(hashed, password)
 
     async def verify(self, password: str, stored: str | None) -> bool:
         """Whether a password fits a stored hash. Without one (an unknown account) it takes as long and is False."""
@@ -38,12 +40,22 @@ class Passwords:
         return await asyncio.shield(running)
 
 
+def hashed(password: str) -> str:
+    """The hash to store, with its parameters and salt, of the password in NFC: keyboards compose characters or not."""
+    return hasher.hash(encoded(composed(password)))
+
+
 def encoded(password: str) -> bytes:
     """A password as bytes, whatever it holds: half of a surrogate pair is a wrong password and no failure."""
     return password.encode(errors="surrogatepass")
 
 
 def _verify(password: str, stored: str | None) -> bool:
+    # As it was typed too: hashes that are older than the rule may be of another form.
+    return any(_fits(form, stored) for form in dict.fromkeys((composed(password), password)))
+
+
+def _fits(password: str, stored: str | None) -> bool:
     try:
         return hasher.verify(stored or NOBODY, encoded(password)) and stored is not None
     except (VerificationError, InvalidHashError):

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import access, tasks, tokens, users
 from persistence.models import Role, Scope, TaskPriority, TaskStatus, Token, TokenKind, User
-from persistence.passwords import hasher
+from persistence.passwords import hashed
 from persistence.rules.errors import Conflict
 from persistence.session import Session
 from persistence.viewer import Viewer
@@ -94,7 +94,7 @@ async def seed_account(engine: AsyncEngine, email: str, name: str, role: Role, t
     try:
         # Hashing is slow on purpose; it happens outside the transaction, and only once.
         known = await users.credentials(session, email)
-        password_hash = None if known else await asyncio.to_thread(hasher.hash, PASSWORD)
+        password_hash = None if known else await asyncio.to_thread(hashed, PASSWORD)
         try:
             await session.transact(write)
         except Conflict:  # another process has just made the account

@@ -14,6 +14,7 @@ from persistence.models import Task, TaskStatus, User
 from persistence.models.ids import new_id
 from persistence.models.tasks import DESCRIPTION_MAX, TITLE_MAX
 from persistence.rules.errors import Conflict, Forbidden, NotFound
+from persistence.rules.text import lines
 from persistence.rules.validation import Checked
 from persistence.session import Session
 from persistence.users import LISTING as USERS
@@ -164,7 +165,7 @@ def checked(
     if "title" in values:
         values["title"] = rules.text(values["title"], "title", at_least=1, at_most=TITLE_MAX)
     if "description" in values:
-        values["description"] = rules.text(values["description"], "description", at_most=DESCRIPTION_MAX, trim=False)
+        values["description"] = rules.text(values["description"], "description", at_most=DESCRIPTION_MAX, form=lines)
     if "tags" in values:
         tags = rules.tags(values["tags"])
         if add_tags or remove_tags:

@@ -13,8 +13,9 @@ from persistence.lists.listing import Listing, sorts_by_column
 from persistence.models import Role, User
 from persistence.models.ids import new_id
 from persistence.rows.reading import Statement
+from persistence.rules.addresses import spellings
 from persistence.rules.errors import Conflict
-from persistence.rules.validation import Checked
+from persistence.rules.validation import Checked, storable
 from persistence.session import Session
 from persistence.viewer import Viewer
 from persistence.writes import closing, editing
@@ -36,6 +37,14 @@ async def credentials(session: Session, email: str) -> Any | None:
     """`id`, `password_hash` and `role` of the account of a folded address, or None."""
     rows = await session.fetch(_CREDENTIALS, {"email": email})
     return rows[0] if rows else None
+
+
+async def found_by(session: Session, typed: str) -> Any | None:
+    """The same of the account that somebody means who types an address in any way (`addresses.spellings`)."""
+    for email in filter(storable, spellings(typed)):
+        if (account := await credentials(session, email)) is not None:
+            return account
+    return None
 
 
 async def password_hash(session: Session, id: UUID) -> str | None:

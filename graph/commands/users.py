@@ -14,7 +14,7 @@ from sqlalchemy import select
 from graph.server.database import CommandFailed, database, in_transaction
 from persistence import tokens, users
 from persistence.models import Role, User
-from persistence.passwords import hasher
+from persistence.passwords import hashed
 from persistence.rules.validation import Checked
 from persistence.session import Session
 from persistence.viewer import OPERATOR
@@ -30,7 +30,7 @@ def create(options: argparse.Namespace) -> None:
     account = users.checked({"email": options.email, "name": options.name}, rules)
     password = rules.password(asked_password())
     rules.done()
-    password_hash, role = hasher.hash(password), Role[options.role]
+    password_hash, role = hashed(password), Role[options.role]
 
     async def work(session: Session) -> UUID:
         user = await users.create(session, password_hash=password_hash, role=role, **account)
@@ -72,7 +72,7 @@ def set_password(options: argparse.Namespace) -> None:
     rules = Checked()
     password = rules.password(asked_password())
     rules.done()
-    password_hash = hasher.hash(password)
+    password_hash = hashed(password)
 
     async def work(session: Session, id: UUID) -> None:
         await users.update(session, OPERATOR, id, {"password_hash": password_hash})
@@ -105,7 +105,7 @@ def of_user(email: str, work: Callable[[Session, UUID], Awaitable[T]]) -> T:
     """Run a transaction for the user with an address. Raises `CommandFailed` where there is none."""
 
     async def found(session: Session) -> T:
-        user = await users.credentials(session, Checked().email(email))
+        user = await users.found_by(session, email)
         if user is None:
             raise CommandFailed(f"there is no user {email}")
         return await work(session, user.id)

@@ -14,7 +14,8 @@ from graph.request.refusals import bad_argument
 from graph.types.naming import camel
 from persistence.lists.filters import Shape
 from persistence.models.ids import parse_id
-from persistence.rules.validation import fold, storable
+from persistence.rules.text import composed, fold
+from persistence.rules.validation import storable
 
 MAX_DEPTH = 10
 MAX_NODES = 100
@@ -191,4 +192,6 @@ def _value(filter: object, value: Any, path: str) -> Any:
         return value.value
     if isinstance(value, str) and not storable(value):
         raise bad_argument(path, "the text contains a character that cannot be stored.")
-    return fold(value) if isinstance(filter, TagsFilter) else value
+    if isinstance(filter, TagsFilter):
+        return fold(value)
+    return composed(value) if isinstance(value, str) else value

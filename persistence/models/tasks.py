@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.models.base import Base, Identified, SoftDeleted, Timestamped, Versioned, choices
+from persistence.models.characters import one_line
 
 TITLE_MAX = 500
 DESCRIPTION_MAX = 10_000
@@ -36,10 +37,10 @@ class Task(Identified, Timestamped, Versioned, SoftDeleted, Base):
     __owner__ = "owner_id"
     __private__ = frozenset({"search"})
     __table_args__ = (
-        # Not empty, no space around it. Short rules: PostgreSQL plans all of them anew for every row that is written.
-        CheckConstraint("title ~ '^[^ ](.*[^ ])?$'", name="title_length"),
+        # Few rules: PostgreSQL plans all of them anew for every row that is written.
+        CheckConstraint(one_line("title"), name="title_length"),
         CheckConstraint(f"char_length(description) <= {DESCRIPTION_MAX}", name="description_length"),
-        # A function of the migrations: at most 20 tags of 1 to 50 characters, folded, each once.
+        # A function of the migrations: at most 20 tags of 1 to 50 characters, each once (`characters.one_tag`).
         CheckConstraint("tags_are_valid(tags)", name="tags"),
         CheckConstraint("(status = 'done') = (completed_at IS NOT NULL)", name="completed_when_done"),
         # The last sort key is always the id; every list is one walk along one of these.

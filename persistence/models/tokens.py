@@ -8,6 +8,7 @@ from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Index, LargeBinary, S
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.models.base import Base, Identified, Timestamped, choices
+from persistence.models.characters import one_line
 
 NAME_MAX = 200
 PREFIX_LENGTH = 12
@@ -30,7 +31,7 @@ class Token(Identified, Timestamped, Base):
     __owner__ = "user_id"
     __private__ = frozenset({"secret_hash"})
     __table_args__ = (
-        CheckConstraint(f"char_length(name) BETWEEN 1 AND {NAME_MAX} AND name = btrim(name)", name="name_length"),
+        CheckConstraint(one_line("name"), name="name_length"),
         CheckConstraint(
             "cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'write', 'admin']::varchar[]", name="scopes"
         ),

@@ -1,16 +1,16 @@
 """The rules of single values, in Python: every problem of an input is found before one is told.
 
-The database has the same rules as constraints; these say it in friendlier words and with a path.
+What can be checked without Unicode's tables is a constraint of the database too; these say it in friendlier words and
+with a path.
 """
 
-import unicodedata
-import zoneinfo
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import cache
 
 from persistence.models import tasks as task_rules
 from persistence.models import users as user_rules
+from persistence.rules import addresses, zones
+from persistence.rules import text as texts
 from persistence.rules.errors import Code, Invalid, Problem
 
 MAX_PROBLEMS = 50
@@ -35,24 +35,35 @@ class Checked:
         if self.problems:
             raise Invalid(self.problems)
 
-    def text(self, value: str, field: str, *, at_least: int = 0, at_most: int, trim: bool = True) -> str:
-        """A text within bounds (characters, after trimming) that PostgreSQL can store."""
-        text = value.strip() if trim else value
+    def text(
+        self, value: str, field: str, *, at_least: int = 0, at_most: int, form: Callable[[str], str] = texts.line
+    ) -> str:
+        """A text as it is stored, within bounds: characters, as the database counts them."""
+        text = value
+        if not text.isascii() and len(text) > texts.LONGEST * at_most:
+            text = texts.trimmed(text)
+        if text.isascii() or len(text) <= texts.LONGEST * at_most:  # or else it is too long in any form
+            try:
+                text = form(text)
+            except texts.Wrong as wrong:
+                self.add("INVALID_CHARACTER", f"{field} {wrong}.", field)
+                return text
         if len(text) < at_least:
             self.add("TOO_SHORT", f"{field} must not be empty." if at_least == 1 else f"{field} is too short.", field)
         if len(text) > at_most:
             self.add("TOO_LONG", f"{field} has {len(text):,} characters; at most {at_most:,} are allowed.", field)
-        if not storable(text):
-            self.add("INVALID_CHARACTER", f"{field} contains a character that cannot be stored.", field)
         return text
 
     def email(self, value: str, field: str = "email") -> str:
-        """An address, folded: two that differ in case only are one account."""
-        folded = unicodedata.normalize("NFC", value.lower())  # before it is measured: this can make it longer
-        email = self.text(folded, field, at_least=1, at_most=user_rules.EMAIL_MAX)
-        local, at, domain = email.partition("@")
-        if email and not (local and at and domain and "@" not in domain and not any(map(str.isspace, email))):
-            self.add("INVALID_EMAIL", f"{field} must be an address such as ada@example.org.", field)
+        """An address as it is stored: two that are one to mail, or look it, are one account."""
+        try:
+            email = addresses.address(value)
+        except texts.Wrong as wrong:
+            code: Code = "TOO_LONG" if isinstance(wrong, addresses.TooLong) else "INVALID_EMAIL"
+            self.add(code, f"{field} {wrong}.", field)
+            return value
+        if not email:
+            self.add("TOO_SHORT", f"{field} must not be empty.", field)
         return email
 
     def name(self, value: str, field: str = "name") -> str:
@@ -60,36 +71,36 @@ class Checked:
 
     def time_zone(self, value: str, field: str = "timeZone") -> str:
         """The name of a zone in the IANA time zone database."""
-        if value not in time_zones():
+        if value not in zones.NAMES:
             self.add("INVALID_TIME_ZONE", f"{field} must be an IANA time zone such as Europe/Berlin.", field)
         return value
 
     def password(self, value: str, field: str = "password") -> str:
-        """A new password; it is never part of a message."""
-        if len(value) < PASSWORD_MIN:
+        """A new password, as it is hashed; it is never part of a message. What nobody sees at its ends is no part of
+        its length, so that it cannot consist of that."""
+        text = texts.password(value)
+        if len(texts.trimmed(text)) < PASSWORD_MIN:
             self.add("TOO_SHORT", f"{field} must have at least {PASSWORD_MIN} characters.", field)
-        if len(value) > PASSWORD_MAX:
+        if len(text) > PASSWORD_MAX:
             self.add("TOO_LONG", f"{field} must have at most {PASSWORD_MAX:,} characters.", field)
-        if not storable(value):
+        if not storable(text):
             self.add("INVALID_CHARACTER", f"{field} contains a character that cannot be stored.", field)
-        return value
+        return text
 
     def tags(self, values: Sequence[str], field: str = "tags") -> list[str]:
-        """Tags, folded, each once, in the order in which they came first."""
+        """Tags as they are stored, each once, in the order in which they came first."""
         tags = []
         for index, value in enumerate(values):
-            tag = fold(value)
+            try:
+                tag = texts.tag(value)
+            except texts.Wrong as wrong:
+                self.add("INVALID_CHARACTER", f"A tag {wrong}.", field, index)
+                continue
             if not tag:
                 self.add("TOO_SHORT", "A tag must not be empty.", field, index)
             elif len(tag) > task_rules.TAG_MAX:
-                self.add(
-                    "TOO_LONG",
-                    f"A tag has {len(tag)} characters; at most {task_rules.TAG_MAX} are allowed.",
-                    field,
-                    index,
-                )
-            elif not storable(tag):
-                self.add("INVALID_CHARACTER", "A tag contains a character that cannot be stored.", field, index)
+                message = f"A tag has {len(tag):,} characters; at most {task_rules.TAG_MAX} are allowed."
+                self.add("TOO_LONG", message, field, index)
             tags.append(tag)
         return list(dict.fromkeys(tags))
 
@@ -103,13 +114,6 @@ class Checked:
         return value
 
 
-def fold(tag: str) -> str:
-    """A tag without regard to case and surrounding space; folding twice changes nothing."""
-    if tag.isascii():  # the same, for most tags
-        return tag.strip().lower()
-    return unicodedata.normalize("NFC", tag.strip().casefold().lower())
-
-
 def storable(text: str) -> bool:
     """Whether PostgreSQL can store a text: no NUL, and no half of a surrogate pair."""
     if text.isascii():
@@ -119,8 +123,3 @@ def storable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\x00" not in text
-
-
-@cache
-def time_zones() -> frozenset[str]:
-    return frozenset(zoneinfo.available_timezones())

@@ -600,3 +600,71 @@ async def test_roles_of_an_account_come_from_the_database(api: Api, new_account:
     admin = await new_account(Role.ADMIN)
 
     assert (await holder(api, admin.secret)) == admin.viewer
+
+
+# -- addresses and passwords in other forms ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("b\u00fccher", "xn--{0}-kva"), ("xn--{0}-kva", "B\u00dcCHER")],
+)
+async def test_an_address_is_one_account_in_unicode_and_in_punycode(api: Api, first: str, second: str) -> None:
+    name = uuid.uuid4().hex
+    forms = [f"{name}@{form.format('bcher')}.example" for form in (first, second)]
+    payload = await signed_up(api, email=forms[0])
+
+    assert payload["user"]["email"] == f"{name}@xn--bcher-kva.example"
+    again = await write(api, "signUp", None, email=forms[1], name="Eve", password=PASSWORD)
+    assert problems(again) == [("ConflictError", "EMAIL_TAKEN", "email")]
+    for form in forms:
+        signed_in = await done(api, "signIn", None, email=form, password=PASSWORD)
+        assert signed_in["user"]["id"] == payload["user"]["id"]
+
+
+async def test_an_address_with_what_nobody_sees_makes_no_second_account(api: Api, account: Account) -> None:
+    email = account.email.replace("@", "\u200b@")
+
+    payload = await write(api, "signUp", None, email=email, name="Eve", password=PASSWORD)
+
+    assert problems(payload) == [("ValidationError", "INVALID_EMAIL", "email")]
+    assert payload["errors"][0]["message"] == (
+        "email contains U+200B ZERO WIDTH SPACE, a character that cannot be seen."
+    )
+
+
+async def test_an_account_whose_address_is_older_than_the_rules_works(api: Api, new_account: Any) -> None:
+    old = await new_account(email=f"{uuid.uuid4().hex}\u200b@b..example")
+
+    await done(api, "signIn", None, email=old.email.upper(), password=PASSWORD)
+    payload = await done(api, "updateViewer", old, name="Ann")
+    assert payload["user"]["name"] == "Ann"
+
+
+async def test_guesses_count_for_an_account_however_its_address_is_written(api: Api) -> None:
+    name = uuid.uuid4().hex
+    await signed_up(api, email=f"{name}@b\u00fccher.example")
+    forms = [f"{name}@b\u00fccher.example", f"{name}@xn--bcher-kva.example", f"\u200b{name}@BU\u0308CHER.example"]
+
+    for n in range(throttle.ACCOUNT.free):
+        await write(api, "signIn", None, email=forms[n % 3], password="wrong password")
+
+    throttled = await write(api, "signIn", None, email=forms[2], password=PASSWORD)
+    assert problems(throttled) == [("LimitError", "SIGN_IN_THROTTLED", "")]
+
+
+async def test_a_password_set_as_nfc_is_right_as_nfd(api: Api) -> None:
+    email = address()
+    account = await bearer(api, await signed_up(api, email=email, password="Am\u00e9lie 1815"))
+
+    await done(api, "signIn", None, email=email, password="Ame\u0301lie 1815")
+    changed = {"currentPassword": "Ame\u0301lie 1815", "newPassword": "Zoe\u0308 was here"}
+    await done(api, "changePassword", account, **changed)
+    await done(api, "signIn", None, email=email, password="Zo\u00eb was here")
+
+
+@pytest.mark.parametrize("password", [" " * 10, "\u200b" * 10, "\u3164" * 12, "\u2800 " * 8])
+async def test_a_password_that_nobody_sees_is_none(api: Api, password: str) -> None:
+    payload = await write(api, "signUp", None, email=address(), name="Ada", password=password)
+
+    assert problems(payload) == [("ValidationError", "TOO_SHORT", "password")]

@@ -324,3 +324,85 @@ def test_a_row_that_breaks_a_new_rule_is_not_shown(migrated: str) -> None:
     for message in (str(caught.value), str(other.value)):
         assert "\n" not in message
         assert not any(part in message for part in ("DETAIL", "grace", "s3cret", "0003)"))
+
+
+OLD_TEXTS = (
+    "INSERT INTO users (id, email, name, time_zone, password_hash) VALUES "
+    "('00000000-0000-7000-8000-000000000001', 'ada@b\u00fccher.example', 'Ade\u0301le\u200b', "
+    "'posix/Europe/Berlin', '-'), "
+    "('00000000-0000-7000-8000-000000000002', 'ann\u200b@example.com', E'\u2800', 'localtime', '-'), "
+    "('00000000-0000-7000-8000-000000000003', 'ann@example.com', 'Ann', 'UTC', '-'), "
+    "('00000000-0000-7000-8000-000000000004', 'bob@xn--bcher-kva.example', 'Bob', 'UTC', '-'), "
+    "('00000000-0000-7000-8000-000000000005', 'bob@b\u00fccher.example', 'Bob', 'UTC', '-')",
+    "INSERT INTO tokens (id, user_id, name, kind, scopes, prefix, secret_hash) VALUES "
+    "('00000000-0000-7000-8000-000000000011', '00000000-0000-7000-8000-000000000001', E'my\ntoken', 'personal', "
+    "'{read}', 'tsk', sha256('1'))",
+    "INSERT INTO tasks (id, owner_id, title, description, tags) VALUES "
+    "('00000000-0000-7000-8000-000000000021', '00000000-0000-7000-8000-000000000001', E'two\nlines\u200b', "
+    "E'Cafe\u0301\r\n', ARRAY['ur\u200bgent', 'urgent', E'a\nb', '\u2800']), "
+    "('00000000-0000-7000-8000-000000000022', '00000000-0000-7000-8000-000000000001', E'\u202e\u200b', '', '{a}'), "
+    "('00000000-0000-7000-8000-000000000023', '00000000-0000-7000-8000-000000000001', 'Fine', 'x', '{a}'), "
+    "('00000000-0000-7000-8000-000000000024', '00000000-0000-7000-8000-000000000001', repeat(U&'\\0958', 500), '', "
+    "ARRAY[repeat(U&'\\0958', 50)])",
+)
+
+
+def test_texts_that_break_new_rules_are_brought_into_their_form_and_logged(
+    migrated: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    migrations.downgrade(migrated, "0006")
+    execute(migrated, *OLD_TEXTS)
+
+    with caplog.at_level("WARNING", "taskstore.migrations"):
+        migrations.upgrade(migrated)
+
+    users = execute(migrated, "SELECT concat_ws('|', email, name, time_zone, version) FROM users ORDER BY id")
+    assert users == [
+        "ada@xn--bcher-kva.example|Ad\u00e9le|Europe/Berlin|3",
+        "ann\u200b@example.com|\u2014|UTC|2",
+        "ann@example.com|Ann|UTC|1",
+        "bob@xn--bcher-kva.example|Bob|UTC|1",
+        "bob@b\u00fccher.example|Bob|UTC|1",
+    ]
+    assert execute(migrated, "SELECT name FROM tokens") == ["my token"]
+    tasks = execute(migrated, "SELECT jsonb_build_array(title, description, tags, version) FROM tasks ORDER BY id")
+    assert tasks == [
+        ["two lines", "Caf\u00e9\r\n", ["urgent", "a b"], 2],
+        ["\u2014", "", ["a"], 2],
+        ["Fine", "x", ["a"], 1],
+        ["\u0958" * 500, "", ["\u0958" * 50], 1],
+    ]
+    log = execute(migrated, "SELECT entity || version || fields::text FROM changes WHERE actor_id IS NULL ORDER BY seq")
+    assert len(log) == 6
+    (token,) = execute(migrated, "SELECT fields FROM changes WHERE entity = 'Token'")
+    assert token == {"name": ["my\ntoken", "my token"]}
+    (said,) = caplog.messages
+    assert said.startswith("2 accounts keep an address")
+    assert "000000000002" in said
+    assert "000000000005" in said
+    assert "ann" not in said
+
+
+LATE = (
+    "INSERT INTO tasks (id, owner_id, title) VALUES "
+    "(gen_random_uuid(), '00000000-0000-7000-8000-000000000001', E'two\nlines')"
+)
+
+
+def test_the_release_before_may_write_while_texts_are_mended(migrated: str) -> None:
+    """What comes between the first look and the rule is seen at the second look."""
+    migrations.downgrade(migrated, "0006")
+    execute(migrated, OLD_TEXTS[0])
+    real = online.add_constraint
+
+    def late(table: str, name: str, rule: str) -> None:
+        if name == "ck_tasks_title_length":
+            with ThreadPoolExecutor(1) as elsewhere:
+                elsewhere.submit(execute, migrated, LATE).result()
+        real(table, name, rule)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(online, "add_constraint", late)
+        migrations.upgrade(migrated)
+
+    assert execute(migrated, "SELECT title FROM tasks ORDER BY id") == ["two lines"]

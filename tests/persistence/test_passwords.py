@@ -66,6 +66,24 @@ async def test_any_text_is_a_possible_password(password: str) -> None:
     assert await service.verify(password, await service.hash(password))
 
 
+@pytest.mark.parametrize(
+    ("set_as", "typed"), [("Ame\u0301lie-1815", "Am\u00e9lie-1815"), ("\u212bngstr\u00f6m 1", "\u00c5ngstro\u0308m 1")]
+)
+async def test_a_password_is_right_however_a_keyboard_composes_it(set_as: str, typed: str) -> None:
+    service = Passwords(1)
+
+    for one, other in ((set_as, typed), (typed, set_as)):
+        assert await service.verify(other, await service.hash(one))
+    assert not await service.verify(typed.replace("1", "2"), await service.hash(set_as))
+
+
+async def test_a_hash_that_is_older_than_the_rule_opens_with_what_was_hashed() -> None:
+    decomposed = "Ame\u0301lie-1815"
+    stored = passwords.hasher.hash(decomposed)
+
+    assert await Passwords(1).verify(decomposed, stored)
+
+
 async def test_no_more_than_the_limit_are_computed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     lock, running, most = threading.Lock(), 0, 0
     together = threading.Barrier(2)
