@@ -198,6 +198,16 @@ async def test_a_request_error_is_shown_as_it_is(engine: Engine) -> None:
     assert (error["message"], error["extensions"]) == ("No more", {"code": "RATE_LIMITED", "resets": 3})
 
 
+async def test_an_error_repeats_little_of_what_was_sent(engine: Engine) -> None:
+    operation = engine.documents.get("query($c: Change!) { change(change: $c) }").operation(None)
+    result = await engine.execute(operation, {"c": {"x" * 100_000: 1}}, Context())
+    answer = json.loads(engine.encode(result))
+
+    assert answer["errors"]
+    assert all(len(error["message"]) <= 1_000 for error in answer["errors"])
+    assert any(error["message"].endswith("x…") for error in answer["errors"])
+
+
 async def test_a_wrong_variable_refuses_the_operation_before_it_runs(engine: Engine) -> None:
     operation = engine.documents.get("query($n: String!) { leaf(name: $n) { name } }").operation(None)
     result = await engine.execute(operation, {"n": 1}, Context())

@@ -48,6 +48,25 @@ def test_an_operation_costs_the_objects_that_it_can_read(query: str, points: int
     assert cost(query) == points
 
 
+@pytest.mark.parametrize(
+    ("query", "points"),
+    [
+        ("{ tasks(first: 50) { nodes { about: description name: title } } }", 50),
+        ("{ tasks(first: 50) { nodes { a: description b: description c: description title } } }", 50 * 3),
+        (
+            "{ tasks(first: 50) { nodes { ...A ...B } } } fragment A on Task { a: title } fragment B on Task { title }",
+            100,
+        ),
+        ("{ tasks(first: 50) { nodes { ...A title } } } fragment A on Task { title ... { title } }", 50),
+        ("{ tasks(first: 50) { nodes { a: __typename b: __typename } } }", 50 * 2),
+        ("{ tasks(first: 50) { nodes { title a: title @skip(if: true) } } }", 50),
+    ],
+)
+def test_a_value_that_is_asked_for_again_counts_as_an_object(query: str, points: int) -> None:
+    """A long text under 30 names, or under one long one, would be a long answer for a small query."""
+    assert cost(query) == points
+
+
 def test_page_sizes_come_from_variables() -> None:
     query = "query($first: Int = 5) { users(first: $first) { nodes { tasks(first: $first) { nodes { id } } } } }"
 

@@ -81,6 +81,25 @@ REFUSALS = [
         "The operation has 5 aliases of and below __schema and __type; at most 4 are allowed", 4, 5,
     ),
     refusal(
+        "nameLength", {}, f"{{ {'a' * 128}: viewer {{ {'b' * 128}: id }} }}", f"{{ viewer {{ {'a' * 129}: id }} }}",
+        "The operation has a name of 129 characters; at most 128 are allowed", 128, 129,
+    ),
+    refusal(
+        "nameLength", {}, f"query {'Q' * 128} {{ viewer {{ ...V }} }} fragment V on User {{ id }}",
+        f"{{ viewer {{ ...V }} }} fragment V on User {{ ... {{ {'a' * 129}: id }} }}",
+        "The operation has a name of 129 characters; at most 128 are allowed", 128, 129,
+    ),
+    refusal(
+        "nameLength", {}, "query($name: Boolean! = true) { viewer { id @include(if: $name) } }",
+        f"query {'Q' * 129} {{ viewer {{ id }} }}",
+        "The operation has a name of 129 characters; at most 128 are allowed", 128, 129,
+    ),
+    refusal(
+        "nameLength", {}, "{ viewer { id } }",
+        f"query(${'v' * 129}: Boolean! = true) {{ viewer {{ id @include(if: ${'v' * 129}) }} }}",
+        "The operation has a name of 129 characters; at most 128 are allowed", 128, 129,
+    ),
+    refusal(
         "listItems", {}, f"{{ tasks(filter: {{or: [{'{} ' * 99}]}}) {{ totalCount }} }}",
         f"{{ tasks(filter: {{or: [{'{} ' * 101}]}}) {{ totalCount }} }}",
         "Argument 'filter' of 'tasks' has 101 items at or; at most 100 are allowed", 100, 101, argument="filter",

@@ -2,6 +2,7 @@
 
 Every object counts one, as often as the pages and lists above it can repeat it; a connection counts the objects on
 its page, its wrappers (edges, page info) count nothing, and a connection of which no objects are selected counts one.
+A value counts nothing, unless it is asked for again under another name: a long text under 30 names is a long answer.
 Page sizes and @skip/@include are taken from the variables of the request. The plan is made once per operation:
 
     Costs -> Plan (kept in `Operation.memo`) -> points for the variables of one request
@@ -236,8 +237,21 @@ class _Planner:
         groups: dict[tuple[str, int], _Group] = {}
         for parent, selections, condition in places:
             self._collect(parent, selections, condition, groups)
-        nodes = (self._node(name, group, page) for (name, _), group in groups.items())
-        return Plan(node for node in nodes if node is not None)
+        nodes = list[Node]()
+        known = set[int]()
+        for (name, definition), group in groups.items():
+            node = self._node(name, group, page)
+            if node is None and definition in known:
+                node = Node(name, 1, 1, 0, self._conditions(group), Plan(()))
+            known.add(definition)
+            if node is not None:
+                nodes.append(node)
+        return Plan(nodes)
+
+    @staticmethod
+    def _conditions(group: _Group) -> list[Condition]:
+        """The conditions under which a field is there; none when it always is."""
+        return [] if any(under == ALWAYS for _, under in group.fields) else [under for _, under in group.fields]
 
     def _collect(
         self,
@@ -266,7 +280,7 @@ class _Planner:
         definition = group.definition
         hint = _hint(definition)
         kind: Any = get_named_type(definition.type)
-        conditions = [] if any(under == ALWAYS for _, under in group.fields) else [under for _, under in group.fields]
+        conditions = self._conditions(group)
         if is_meta(definition):
             nodes = [node for node, _ in group.fields]
             found = objects(self.schema, nodes, self.operation.fragments, self.costs.limit // WEIGHT)

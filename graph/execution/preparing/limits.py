@@ -48,6 +48,7 @@ class Limits:
     they are spread; duplicates count. Below `__schema` and `__type` the field `ofType`, which only unwraps a type, adds
     nothing to the depth, so that the introspection query of common tools has a depth of 6. `introspection_aliases` are
     those of `__schema` and `__type` and of the fields below them: tools need none, and each doubles a large answer.
+    `name_length` is that of names which a client chooses: an alias stands in the answer as often as there are objects.
     """
 
     characters: int = 200_000
@@ -57,6 +58,7 @@ class Limits:
     root_fields: int = 20
     aliases: int = 30
     introspection_aliases: int = 4
+    name_length: int = 128
     directives: int = 50
     selections: int = 3_000
     overlaps: int = 3_000
@@ -103,7 +105,15 @@ def check(document: DocumentNode, limits: Limits) -> None:
     if len(operations) > limits.operations:
         raise _exceeded("operations", limits.operations, len(operations), operations[limits.operations])
     for node, counts in counted(operations, fragments):
-        for name in ("root_fields", "depth", "aliases", "introspection_aliases", "directives", "selections"):
+        for name in (
+            "root_fields",
+            "depth",
+            "aliases",
+            "introspection_aliases",
+            "name_length",
+            "directives",
+            "selections",
+        ):
             allowed, actual = getattr(limits, name), getattr(counts, name)
             if actual > allowed:
                 raise _exceeded(name, allowed, actual, node)
@@ -126,6 +136,7 @@ class Counts:
     depth: int = 0
     aliases: int = 0
     introspection_aliases: int = 0
+    name_length: int = 0
     directives: int = 0
     selections: int = 0
     introspection: FieldNode | None = None
@@ -139,6 +150,7 @@ class Counts:
         self.aliases = min(COUNT_CAP, self.aliases + other.aliases)
         aliases = self.introspection_aliases + other.introspection_aliases
         self.introspection_aliases = min(COUNT_CAP, aliases)
+        self.name_length = max(self.name_length, other.name_length)
         self.directives = min(COUNT_CAP, self.directives + other.directives)
         self.selections = min(COUNT_CAP, self.selections + other.selections)
         self.introspection = self.introspection or other.introspection
@@ -212,7 +224,9 @@ def overlaps(operation: OperationDefinitionNode, fragments: Mapping[str, Fragmen
 def _own(definition: OperationDefinitionNode | FragmentDefinitionNode) -> Counts:
     """What stands in the definition itself."""
     counts = Counts(directives=len(definition.directives or ()))
+    counts.name_length = len(definition.name.value) if definition.name else 0
     for variable in definition.variable_definitions or ():
+        counts.name_length = max(counts.name_length, len(variable.variable.name.value))
         counts.directives += len(variable.directives or ())
     of_type = isinstance(definition, FragmentDefinitionNode) and definition.type_condition.name.value.startswith("__")
     pending: list[tuple[SelectionSetNode, int, bool]] = [(definition.selection_set, 0, of_type)]
@@ -224,7 +238,9 @@ def _own(definition: OperationDefinitionNode | FragmentDefinitionNode) -> Counts
             if isinstance(node, FieldNode):
                 name = node.name.value
                 counts.root_fields += depth == 0
-                counts.aliases += node.alias is not None
+                if node.alias is not None:
+                    counts.aliases += 1
+                    counts.name_length = max(counts.name_length, len(node.alias.value))
                 inside = meta
                 if name in ("__schema", "__type"):
                     inside, counts.introspection = True, counts.introspection or node
@@ -248,13 +264,14 @@ LABELS = {
     "root_fields": "The operation has {} root fields",
     "aliases": "The operation has {} aliases",
     "introspection_aliases": "The operation has {} aliases of and below __schema and __type",
+    "name_length": "The operation has a name of {} characters",
     "directives": "The operation has {} directives",
     "selections": "The operation has {} selections, fragments included",
     "overlaps": "The operation has {} pairs of fields with the same name in the same place",
 }
 
 # Where the name that clients see is another.
-NAMES = {"root_fields": "rootFields", "introspection_aliases": "introspectionAliases"}
+NAMES = {"name_length": "nameLength", "root_fields": "rootFields", "introspection_aliases": "introspectionAliases"}
 
 
 def _exceeded(limit: str, allowed: int, actual: int, node: Any = None) -> RequestError:

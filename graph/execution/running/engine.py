@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import strawberry
-from graphql import ExecutionResult, GraphQLError, OperationType, Undefined, located_error
+from graphql import ExecutionResult, GraphQLError, GraphQLFormattedError, OperationType, Undefined, located_error
 from graphql.execution import create_source_event_stream
 from graphql.execution.executor import Executor, default_field_resolver, default_type_resolver
 from graphql.execution.values import VariableValues
@@ -51,6 +51,17 @@ class Inputs:
 
     values: VariableValues
     checked: Checked
+
+
+MAX_MESSAGE = 1_000
+"""Characters of a message that are shown. Many repeat what was sent: 50 mistakes of a document, each with a value."""
+
+
+def shortened(error: GraphQLFormattedError) -> GraphQLFormattedError:
+    """An error as it is shown, with a message of bounded length."""
+    if len(error["message"]) > MAX_MESSAGE:
+        error["message"] = f"{error['message'][: MAX_MESSAGE - 1]}…"
+    return error
 
 
 class Engine:
@@ -187,7 +198,7 @@ class Engine:
     def _answer(result: Result) -> dict[str, Any]:
         answer: dict[str, Any] = {}
         if result.errors:  # first, so that a person sees them (GraphQL, section 7.1)
-            answer["errors"] = [error.formatted for error in result.errors]
+            answer["errors"] = [shortened(error.formatted) for error in result.errors]
         if result.data is not Undefined:
             answer["data"] = result.data
         if result.extensions:
