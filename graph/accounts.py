@@ -227,7 +227,7 @@ async def allow_sign_up(context: Context) -> None:
     """Count a sign-up of an address. Raises `LimitReached`."""
     rate = throttle.Rate(context.services.settings.sign_ups_per_hour)
     key = throttle.subject("sign-up", context.address)
-    if wait := await context.session.transact(partial(throttle.take, rate=rate, key=key)):
+    if wait := await context.session.note(partial(throttle.take, rate=rate, key=key)):
         seconds = math.ceil(wait.total_seconds())
         message = f"Too many accounts were made from your address; try again in {seconds} s."
         raise LimitReached(message, code="SIGN_UP_THROTTLED", retry_after=wait)
@@ -268,18 +268,18 @@ async def guess(
         return LimitReached(f"{message}; try again in {seconds} s.", code=code, retry_after=wait)
 
     async def settle(right: bool) -> None:
-        if wait := await context.session.transact(partial(throttle.settle, guessed=guessed, right=right)):
+        if wait := await context.session.note(partial(throttle.settle, guessed=guessed, right=right)):
             raise refused(wait)
 
     async with context.services.turns.of(guessed):
-        if wait := await context.session.transact(partial(throttle.wait, guessed=guessed)):
+        if wait := await context.session.note(partial(throttle.wait, guessed=guessed)):
             raise refused(wait)
         try:
             yield settle
         except asyncio.CancelledError:
             addresses = [(policy, key) for policy, key in guessed if not policy.forgiving]
             with suppress(Exception):
-                await context.session.transact(partial(throttle.settle, guessed=addresses, right=False))
+                await context.session.note(partial(throttle.settle, guessed=addresses, right=False))
             raise
 
 

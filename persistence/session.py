@@ -216,6 +216,18 @@ class Session(AsyncSession):
             await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  # jitter, not a secret
         raise AssertionError("unreachable")
 
+    async def note(self, work: Callable[["Session"], Awaitable[T]]) -> T:
+        """As `transact`, for what no answer speaks of, such as the count of failures before a password is changed.
+
+        Nobody waits for that, so where nobody can say whether it was saved, the database was away, and nothing is done.
+        """
+        try:
+            return await self.transact(work)
+        except UnknownOutcome as error:
+            cause = error.__cause__
+        assert cause is not None
+        raise cause
+
     async def _attempt(self, work: Callable[["Session"], Awaitable[T]]) -> T:
         self.expunge_all()
         await self.begin()  # opens no connection yet, but from here on a read belongs to the transaction

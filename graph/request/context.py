@@ -304,7 +304,7 @@ class Context:
             earlier = await idempotency.kept(session, key)
             return None if earlier is None else await self._shown_again(session, earlier, text, name)
 
-        answer = await self.session.transact(look)
+        answer = await self.session.note(look)
         return None if answer is None else payload(**answer, replayed=True)
 
     async def _shown_again(

@@ -537,6 +537,26 @@ async def test_a_connection_that_breaks_during_commit_leaves_an_unknown_outcome(
     assert checked_out(engine) == 0
 
 
+async def test_what_no_answer_speaks_of_has_no_unknown_outcome(
+    gate: tuple[Gate, AsyncEngine], account: Account
+) -> None:
+    broken, engine = gate
+
+    async def work(session: Session) -> None:
+        session.add(Task(owner_id=account.id, title="noted"))
+
+    await ping(engine)
+    broken.marker = b"COMMIT;"
+    session = Session(engine)
+    with pytest.raises(DBAPIError) as caught:
+        await session.note(work)
+    broken.marker = None
+
+    assert is_unreachable(caught.value)
+    assert caught.value.__cause__ is not caught.value
+    await session.close()
+
+
 async def test_a_connection_that_is_lost_before_commit_runs_the_transaction_again(
     own_engine: AsyncEngine, account: Account
 ) -> None:
