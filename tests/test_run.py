@@ -526,6 +526,30 @@ def test_a_token_from_the_command_line_works_on_the_running_server(start: Callab
     assert output == output.strip() + "\n"
 
 
+def test_commands_that_run_at_once_share_a_server_and_wait_for_each_other(seeded: Path, tmp_path: Path) -> None:
+    shutil.copytree(seeded, tmp_path / "data")
+    create = [sys.executable, "-m", "graph", "token", "create", "--email", "test@example.com"]
+    processes = []
+    for _ in range(5):
+        processes.append(
+            subprocess.Popen(
+                create,
+                cwd=ROOT,
+                env=environment(tmp_path / "data"),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        time.sleep(0.2)
+    done = [process.communicate(timeout=100) for process in processes]
+
+    assert [process.returncode for process in processes] == [0] * 5
+    assert [error for _, error in done] == [""] * 5
+    assert len({output for output, _ in done}) == 5
+    assert postgres_processes(tmp_path / "data") == []
+
+
 def test_a_token_is_refused_in_one_line(command: Callable[..., Any]) -> None:
     assert command("seed")[0] == 0
     create = ("token", "create", "--email")

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import migrations
 from persistence.connections.address import parse
-from persistence.connections.engine import DatabaseUnreachable, create_engine, wait_until_reachable
+from persistence.connections.engine import DatabaseUnreachable, create_engine, reason, wait_until_reachable
+from persistence.connections.failures import FAILURES, is_unreachable
 from persistence.embedded.server import EmbeddedPostgres
 from persistence.session import Session
 from persistence.settings import Settings, load
@@ -39,7 +40,7 @@ def database(*, migrated: bool = False, embedded_or_demo: bool = True) -> Iterat
         if settings.database_url is None:
             server = EmbeddedPostgres(settings.data_dir)
             server.start(attach=True)
-            stack.callback(server.stop)
+            stack.callback(server.stop_after_guests)
             ours = not server.attached
             settings = replace(settings, database_url=server.url)
         else:
@@ -105,6 +106,10 @@ def run(settings: Settings, action: Callable[[AsyncEngine], Coroutine[Any, Any, 
         engine = create_engine(settings)
         try:
             return await action(engine)
+        except FAILURES as error:
+            if not is_unreachable(error):
+                raise
+            raise DatabaseUnreachable(reason(engine, error)) from error  # it went away meanwhile
         finally:
             await engine.dispose()
 

@@ -8,6 +8,7 @@ private directory only, so `trust` lets in nobody but its user and root.
     <data_dir>/pgdata         the data, of the user the server runs as
     <data_dir>/postgres.log   what the server says; no word of the data, nor of what clients do wrong
     <data_dir>/lock           held by the owner
+    <data_dir>/guests         held together by commands that use the owner's server, and by an owner that ends
     <data_dir>/state.json     who the owner is and where the server listens
 """
 
@@ -118,6 +119,7 @@ class EmbeddedPostgres:
         self.attached = False
         self._state: State | None = None
         self._lock: IO[bytes] | None = None
+        self._guest: IO[bytes] | None = None
         self._socket_dir: SocketDir | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._supervisor: threading.Thread | None = None
@@ -157,17 +159,45 @@ class EmbeddedPostgres:
         with self._readable_errors():
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self._acquire():
-                self._state = self._state_of_owner(wait=READY_WITHIN if attach else 2.0)
-                if attach and self._state is not None:
-                    self.attached = True
+                if not attach:
+                    raise AlreadyRunning(self.data_dir, self._state_of_owner(wait=2.0))
+                if self._attach():
                     return
-                state, self._state = self._state, None
-                raise AlreadyRunning(self.data_dir, state)
             try:
                 self._start_as_owner()
             except BaseException:
                 self.stop()
                 raise
+
+    def _attach(self) -> bool:
+        """Become a guest of the owner's server, and say so; False when the owner has ended and we are the owner now."""
+        import fcntl  # not on Windows
+
+        deadline = time.monotonic() + READY_WITHIN
+        while not self._acquire():
+            guest = (self.data_dir / "guests").open("ab")
+            fcntl.flock(guest, fcntl.LOCK_SH)  # waits for an owner that is ending
+            state = self._read_state()
+            if state is not None and _is_alive(state.pid):
+                self._state, self._guest, self.attached = state, guest, True
+                return True
+            guest.close()
+            if time.monotonic() > deadline:
+                raise AlreadyRunning(self.data_dir, None)
+            time.sleep(0.05)
+        return False
+
+    def stop_after_guests(self) -> None:
+        """`stop`, when those who use this server have finished: for an owner whose own work is as short as theirs."""
+        import fcntl  # not on Windows
+
+        try:
+            with contextlib.suppress(OSError), (self.data_dir / "guests").open("ab") as guests:
+                if self._lock is not None:
+                    fcntl.flock(guests, fcntl.LOCK_EX)
+                self.stop()  # with the lock: who comes now waits, and is an owner then
+        finally:
+            self.stop()
 
     def announce(self, address: str) -> None:
         """Tell other processes where the API listens."""
@@ -186,7 +216,9 @@ class EmbeddedPostgres:
         if self._lock is not None:
             (self.data_dir / "state.json").unlink(missing_ok=True)
             self._lock.close()
-        self._state = self._process = self._supervisor = self._socket_dir = self._lock = None
+        if self._guest is not None:
+            self._guest.close()
+        self._state = self._process = self._supervisor = self._socket_dir = self._lock = self._guest = None
         self.attached = False
         atexit.unregister(self.stop)
 
@@ -251,6 +283,7 @@ class EmbeddedPostgres:
 
     def _start_as_owner(self) -> None:
         (self.data_dir / "state.json").unlink(missing_ok=True)  # of an owner that was killed
+        (self.data_dir / "guests").touch(mode=0o600)
         account = account_for(self.pgdata)
         installation = find_installation(account)
         if installation is None:
