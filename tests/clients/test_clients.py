@@ -30,6 +30,7 @@ BUILDS = [
 ]
 HASHES = ["Hashes from urql", "Hashes from Apollo"]
 RUN = [*CLIENTS, *HASHES, *(heading for heading, _ in BUILDS), "Python", "A check in your own CI", "README"]
+PROGRAMS = ("ts", "tsx", "mts", "typescript", "js", "jsx", "mjs", "javascript", "python", "py")
 ADDRESS = re.compile(r"(?<=://)localhost:8000")
 
 
@@ -142,7 +143,7 @@ def test_every_snippet_for_clients_is_a_file_that_is_run() -> None:
         text
         for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
         for language, text in re.findall(r"^```(\w+)\n(.*?)^```$", path.read_text(), re.DOTALL | re.MULTILINE)
-        if language in ("ts", "tsx", "js", "python")
+        if language in PROGRAMS
     ]
 
     assert len(snippets) > 15
