@@ -75,6 +75,46 @@ async def test_a_task_is_read_back_as_it_was_created(api: Api, account: Account)
     assert task["description"] == "  # kept  \n"
 
 
+@pytest.mark.parametrize(
+    ("given", "message", "path"),
+    [
+        (
+            {"title": "a\u202eb"},
+            "title contains U+202E RIGHT-TO-LEFT OVERRIDE, a character that cannot be seen.",
+            "title",
+        ),
+        ({"title": "a\nb"}, "title must have one line, and contains U+000A, a line break.", "title"),
+        ({"title": "\u200b"}, "title must not be empty.", "title"),
+        ({"title": "a\ud800"}, "title contains U+D800, half of a surrogate pair.", "title"),
+        ({"description": "a\x1bb"}, "description contains U+001B, a control character.", "description"),
+        ({"tags": ["fine", "\U000e0041"]}, "A tag must not be empty.", "tags.1"),
+        ({"tags": ["fine", "a\x85b"]}, "A tag must have one line, and contains U+0085, a line break.", "tags.1"),
+    ],
+)
+async def test_what_is_wrong_with_a_text_is_said_in_words(
+    api: Api, account: Account, given: dict[str, Any], message: str, path: str
+) -> None:
+    payload = await write(api, "createTask", account, **{"title": "fine", **given})
+
+    (error,) = payload["errors"]
+    assert (error["__typename"], error["message"], ".".join(error["path"])) == ("ValidationError", message, path)
+
+
+async def test_a_text_is_found_however_its_letters_are_composed(api: Api, account: Account) -> None:
+    task = await new_task(api, account, title="Cafe\u0301", tags=["\ua7cb", "Stra\u00dfe", "STRASSE", "ur\u200bgent"])
+
+    assert (task["title"], task["tags"][1:]) == ("Caf\u00e9", ["strasse", "urgent"])
+    for filter in (
+        {"title": {"eq": "Cafe\u0301"}},
+        {"title": {"in": ["Caf\u00e9"]}},
+        {"title": {"startsWith": "Cafe\u0301"}},
+        {"tags": {"hasAll": ["\ua7cb", "STRA\u1e9eE", "\uff35rgen\u00adt"]}},
+    ):
+        query = "query ($filter: TaskFilter) { tasks(filter: $filter) { nodes { id } } }"
+        found = await api(query, account, filter=filter)
+        assert found["tasks"]["nodes"] == [{"id": task["id"]}]
+
+
 async def test_a_task_can_be_created_done(api: Api, account: Account) -> None:
     task = await new_task(api, account, status="DONE", dueAt="2020-01-01T00:00:00Z")
 

@@ -1,12 +1,14 @@
 """Texts as they are stored: what goes, what is refused and in which words; and that the database says the same."""
 
+import asyncio
 import random
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import Any
 
+import asyncpg
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -241,47 +243,61 @@ class InDatabase:
         )
 
     @classmethod
-    async def asked(cls, engine: AsyncEngine, rule: str) -> "InDatabase":
-        async with engine.connect() as connection:
-            refused = [
-                await connection.scalars(
-                    sql(
-                        f"SELECT chr(n) FROM generate_series(1, {sys.maxunicode}) AS n "
-                        f"WHERE n NOT BETWEEN {0xD800} AND {0xDFFF} AND NOT {rule.replace('value', at)}"
-                    )
-                )
-                for at in ("chr(n)", "('x' || chr(n) || 'x')", "('x' || chr(n))")
-            ]
-        return cls(*map(set, refused))
+    async def asked(cls, url: str, rule: str) -> "InDatabase":
+        connection = await asyncpg.connect(url)
+        refused = [
+            await connection.fetch(
+                f"SELECT chr(n) FROM generate_series(1, {sys.maxunicode}) AS n "
+                f"WHERE n NOT BETWEEN {0xD800} AND {0xDFFF} AND NOT {rule.replace('value', at)}"
+            )
+            for at in ("chr(n)", "('x' || chr(n) || 'x')", "('x' || chr(n))")
+        ]
+        await connection.close()
+        return cls(*({row[0] for row in rows} for rows in refused))
+
+
+@pytest.fixture(params=["embedded", "15 of another locale"])
+async def database(request: pytest.FixtureRequest) -> str:
+    """The URL of a database: what a rule says depends neither on its version nor on its locale."""
+    if request.param == "embedded":
+        make: Callable[[], str] = request.getfixturevalue("new_database")
+        return await asyncio.to_thread(make)
+    url: str = request.getfixturevalue("postgres15").url
+    connection = await asyncpg.connect(url)
+    await connection.execute("DROP DATABASE IF EXISTS other_locale")
+    turkish = "LOCALE 'C.UTF-8' LOCALE_PROVIDER icu ICU_LOCALE 'tr-TR'"
+    await connection.execute(f"CREATE DATABASE other_locale TEMPLATE template0 {turkish}")
+    await connection.close()
+    return url.replace("/postgres?", "/other_locale?")
 
 
 @anyio
-async def test_the_database_takes_every_line_that_is_stored_whatever_the_code_point(engine: AsyncEngine) -> None:
+async def test_the_database_takes_every_line_that_is_stored_whatever_the_code_point(database: str) -> None:
     """It knows of no composition, no pairs of directions, and not what a form or a flag stands behind."""
-    database = await InDatabase.asked(engine, characters.one_line("value"))
+    asked = await InDatabase.asked(database, characters.one_line("value"))
     beyond = texts.members(characters.union(characters.DIRECTIONS, characters.SELECTORS, characters.TAGS))
 
     for point in all_points():
         for text in (point, f"x{point}", f"x{point}x"):
             kept = keeps(texts.line, text)
-            if database.takes(text) != kept:
+            if asked.takes(text) != kept:
                 assert not kept, f"the database refuses {text!r}"
                 assert point in beyond or not unicodedata.is_normalized("NFC", text), f"the database takes {text!r}"
 
 
 @anyio
-async def test_the_database_takes_every_tag_that_is_stored_whatever_the_code_point(engine: AsyncEngine) -> None:
+async def test_the_database_takes_every_tag_that_is_stored_whatever_the_code_point(database: str) -> None:
     """It knows of no letters but A to Z, no composition, and not where joiners and flags are seen."""
-    database = await InDatabase.asked(engine, characters.one_tag("value"))
+    asked = await InDatabase.asked(database, characters.one_tag("value"))
     unseen = texts.members(characters.union(characters.BLANK, but=(characters.JOINERS, characters.TAGS)))
 
     for point in all_points():
         for text in (point, f"x{point}x"):
             tag = texts.fold(text)
             assert tag == text or not keeps(texts.tag, text)
-            assert not keeps(texts.tag, tag) or database.takes(tag), f"the database refuses {tag!r}"
+            assert not keeps(texts.tag, tag) or asked.takes(tag), f"the database refuses {tag!r}"
             if point in unseen and text != "x x":
-                assert not database.takes(text), f"the database takes {text!r}"
+                assert not asked.takes(text), f"the database takes {text!r}"
 
 
 async def taken(engine: AsyncEngine, rule: str, values: list[str]) -> list[bool]:
