@@ -82,7 +82,7 @@ def spellings(text: str) -> list[str]:
     Accounts that are older than these rules may have an address that keeps them in no form, and work all the same.
     The last is the same however one account's address is written.
     """
-    found = [unicodedata.normalize("NFC", text.lower()).strip()] if len(text) <= texts.FOLDED_MAX else []
+    found = [unicodedata.normalize("NFC", text.lower()).strip()] if len(text) <= texts.TYPED_MAX else []
     with suppress(Wrong):
         found.append(address(text))
     return list(dict.fromkeys(found)) or [text]

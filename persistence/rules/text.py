@@ -10,12 +10,15 @@ import idna
 
 from persistence.models import characters
 from persistence.models.characters import Ranges, regular
+from persistence.models.tasks import TAG_MAX
 
 LONGEST = 4
 """So many times its greatest length a text may have before it is composed: U+1F82 is made of four characters."""
 MARKS_MAX = 30
 """Combining marks in a row: Unicode Standard Annex 15, Stream-Safe Text Format. Ordering them takes quadratic time."""
-FOLDED_MAX = 1_000
+TYPED_MAX = 1_000
+"""Characters that are composed of what somebody types to sign in; more are no address and no password of anybody."""
+TAG_TYPED_MAX = LONGEST * TAG_MAX
 """Characters of what is folded; more are no tag."""
 
 
@@ -140,7 +143,7 @@ def tag(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text.strip(" ").lower()
     text = trimmed(text)
-    if len(text) > FOLDED_MAX:
+    if len(text) > TAG_TYPED_MAX:
         return text  # which is too long
     if found := IN_NO_LINE.search(text):
         raise Wrong(named(found[0]))
@@ -175,7 +178,7 @@ def joins(text: str, place: int) -> bool:
 
 def password(text: str) -> str:
     """A password as it is hashed: one that looks alike is the same (RFC 8265, section 4.2: NFC)."""
-    return text if len(text) > LONGEST * FOLDED_MAX else composed(text)
+    return text if len(text) > LONGEST * TYPED_MAX else composed(text)
 
 
 def named(character: str) -> str:
