@@ -32,6 +32,7 @@ def migrate(connection: Connection | None = None) -> None:
     )
     if connection is None:
         context.execute(f"SET lock_timeout = '{online.PATIENCE:.0f}s'")
+        context.execute("SET client_min_messages = warning")  # what is not there need not be told
     with context.begin_transaction():
         context.run_migrations()
 

@@ -1,4 +1,7 @@
-"""Deleting what is too old, and what closed accounts own: in small transactions, shared by all processes that do it."""
+"""Deleting what is too old and what closed accounts own, and cutting texts that something else has written.
+
+All of it in small transactions, shared by all processes that do it.
+"""
 
 import asyncio
 import time
@@ -11,13 +14,14 @@ from background.loops import Loop, in_transaction, unless_it_fails
 from persistence import budgets, throttle
 from persistence.session import Session
 from persistence.settings import Settings
-from persistence.writes import closing, idempotency
+from persistence.writes import closing, cutting, idempotency
 
 FORGET_SECONDS = 1800.0
 FORGET_FIRST = 30.0
 """A server that restarts often deletes what is too old all the same."""
 ERASE_SECONDS = 2.0
 """How often it is looked for accounts that are closed and not deleted yet."""
+CUT_SECONDS = 30.0
 
 
 def housekeeping(engine: AsyncEngine, settings: Settings) -> Sequence[Loop]:
@@ -25,6 +29,7 @@ def housekeeping(engine: AsyncEngine, settings: Settings) -> Sequence[Loop]:
     return [
         Loop(partial(forget_old, engine, settings), FORGET_SECONDS, FORGET_FIRST),
         Loop(partial(erase_closed, engine), ERASE_SECONDS),
+        Loop(partial(cut_texts, engine), CUT_SECONDS),
     ]
 
 
@@ -45,6 +50,11 @@ async def _forget_answers(engine: AsyncEngine) -> None:
 async def _in_batches(engine: AsyncEngine, forget: Callable[[Session], Awaitable[bool]]) -> None:
     while await in_transaction(engine, forget):
         pass
+
+
+async def cut_texts(engine: AsyncEngine, where: str = cutting.UNCUT) -> int:
+    """Cut the texts of rows for which that holds: those that something else wrote. Returns how many there were."""
+    return await cutting.cut_all(partial(in_transaction, engine), where)
 
 
 async def erase_closed(engine: AsyncEngine) -> None:

@@ -22,7 +22,7 @@ log = structlog.stdlib.get_logger("taskstore")
 class Loop:
     """Something to do again and again, with `seconds` of rest before each time (`first` before the first)."""
 
-    work: Callable[[], Awaitable[None]]
+    work: Callable[[], Awaitable[object]]
     seconds: float
     first: float | None = None
 
@@ -39,7 +39,7 @@ async def run(loops: Sequence[Loop]) -> None:
     await asyncio.gather(*(loop.run() for loop in loops))
 
 
-async def unless_it_fails(work: Awaitable[None]) -> None:
+async def unless_it_fails(work: Awaitable[object]) -> None:
     """Do a part of the work. What fails is told in the log and tried again next time."""
     try:
         await work

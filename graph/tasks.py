@@ -154,7 +154,7 @@ described(
         "COMPLETED_AT": "When it was completed.",
         "PRIORITY": "How much it matters, from LOW to URGENT.",
         "STATUS": "How far it is, in the order TODO, IN_PROGRESS, DONE, CANCELLED.",
-        "TITLE": "Its title, without regard to case.",
+        "TITLE": "Its title, as people sort: letters by alphabet, digits as numbers.",
     },
 )
 

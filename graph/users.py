@@ -171,7 +171,7 @@ described(
         "CREATED_AT": "When they signed up.",
         "UPDATED_AT": "When the account was changed last.",
         "EMAIL": "Their address.",
-        "NAME": "Their name, by code points.",
+        "NAME": "Their name, as people sort names: letters by alphabet, digits as numbers.",
     },
 )
 

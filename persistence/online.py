@@ -37,6 +37,7 @@ from alembic import op
 from sqlalchemy.schema import CreateColumn
 
 from persistence.connections.failures import sqlstate
+from persistence.writes.cutting import UNCUT, Cutting
 
 LOCK_TIMEOUT = 500
 """Milliseconds that others may have to wait behind a statement that waits for a lock."""
@@ -258,6 +259,22 @@ def change(statement: str, **values: Any) -> None:
 
     with committed():
         patiently(attempt)
+
+
+def cut(cutting: Cutting) -> None:
+    """Make the derived columns of all rows that have no mark, a batch at a time, each in a transaction.
+
+    Rows written meanwhile may be missed, and those whose text was changed. The housekeeping finds them by their mark,
+    and all rows after SQL that people ran by hand.
+    """
+    after: dict[str, Any] = {}
+    while not is_offline():
+        with committed():
+            found = op.get_bind().execute(bound(cutting.found(UNCUT, bool(after)), after)).all()
+        if not found:
+            return
+        change(cutting.written, rows=cutting.rows(found))
+        after = {"after": found[-1][0]}
 
 
 def batches_in_sql(table: str, statement: str, columns: str, key: Sequence[str], size: int) -> str:

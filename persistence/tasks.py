@@ -5,11 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import collate, func
-
 from persistence import access
 from persistence.lists.filters import filterable
-from persistence.lists.listing import Listing, Sort, sorts_by_column
+from persistence.lists.listing import Listing, sorts_by_column
 from persistence.models import Task, TaskStatus, User
 from persistence.models.ids import new_id
 from persistence.models.tasks import DESCRIPTION_MAX, TITLE_MAX
@@ -24,11 +22,7 @@ from persistence.writes import changes, editing, idempotency, rights
 LISTING = Listing(
     model=Task,
     filterable=filterable(Task, owner=USERS.filterable),
-    sorts={
-        **sorts_by_column(Task),
-        # Folded as the database's own collation has it, then compared by code point: the same order everywhere.
-        "title": Sort(collate(func.lower(collate(Task.title, "default")), "C"), str),
-    },
+    sorts=sorts_by_column(Task),
     parent=Task.owner_id,
     search=Task.search,
     soft_deleted=Task.deleted_at,

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the ground up. Modules of a package that stand in no folder of it are named, or are the nouns.
 PERSISTENCE = (
+    "persistence.words",
     "persistence.models",
     "persistence.rules",
     "persistence.rows",

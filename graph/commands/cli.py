@@ -172,7 +172,7 @@ def make_parser() -> argparse.ArgumentParser:
     installing.add_argument("--dev", action="store_true", help="with the tools for tests")
     add(commands, "test", "serving.test", "run all tests; takes the arguments of pytest", TEST)
 
-    db = commands.add_parser("db", help="migrations: upgrade, downgrade, status, reset, check, sql")
+    db = commands.add_parser("db", help="migrations: upgrade, downgrade, status, reset, recut, check, sql")
     actions = db.add_subparsers(title="commands", metavar="COMMAND", required=True)
     up = add(actions, "upgrade", "database.upgrade", "bring the database to the newest revision, or to the one named")
     up.add_argument("revision", nargs="?", type=revision, default="head")
@@ -190,6 +190,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     reset = add(actions, "reset", "database.reset", "delete everything and make the tables anew")
     reset.add_argument("--yes", action="store_true", help="really")
+    add(actions, "recut", "database.recut", "make words and sort keys anew that an earlier rule has made")
     add(actions, "check", "database.check", "compare the migrations with the models, on a temporary database")
     add(actions, "sql", "database.sql", "print the SQL of the migrations, to run by hand").add_argument(
         "revision", nargs="?", type=revision, default="head"

@@ -2,15 +2,18 @@
 # ruff: noqa: T201  # their output is what they are for
 
 import argparse
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from graph.server.database import CommandFailed, database, url
+from background.housekeeping import cut_texts
+from graph.server.database import CommandFailed, database, run, url
 from persistence import migrations
 from persistence.connections.address import parse
 from persistence.embedded.server import EmbeddedPostgres
 from persistence.settings import load
+from persistence.writes.cutting import BY_AN_EARLIER_RULE
 
 
 def upgrade(options: argparse.Namespace) -> None:
@@ -41,6 +44,12 @@ def reset(options: argparse.Namespace) -> None:
         migrations.downgrade(url(settings), "base")
         migrations.upgrade(url(settings))
         report(migrations.status(url(settings)))
+
+
+def recut(options: argparse.Namespace) -> None:
+    with database(migrated=True) as settings:
+        count = run(settings, partial(cut_texts, where=BY_AN_EARLIER_RULE))
+    print(f"{count:,} rows cut again" if count else "all rows are cut by the rule of this release")
 
 
 def check(options: argparse.Namespace) -> None:

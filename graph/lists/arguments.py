@@ -22,6 +22,7 @@ from persistence.lists import pages
 from persistence.lists.filters import EMPTY
 from persistence.lists.listing import Listing, Order, Query, Trash, Window
 from persistence.rules.validation import storable
+from persistence.words.searching import tsquery
 
 DEFAULT_PAGE = 20
 MAX_PAGE = 100
@@ -76,7 +77,8 @@ Search = Annotated[
     strawberry.argument(
         description=(
             "Full-text search as on the web: words (each also as a beginning), "
-            '"phrases", `or`, and `-` before what must not occur. Sorted by rank unless `orderBy` is given.'
+            '"phrases" of whole words, `or`, and `-` before a whole word or phrase that must not occur, '
+            "all without regard to case, accents and width. Sorted by rank unless `orderBy` is given."
         )
     ),
 ]
@@ -159,7 +161,7 @@ def query_of(listing: Listing, arguments: Arguments) -> Query:
     if len(search) > MAX_SEARCH or not storable(search):
         raise bad_argument("search", f"at most {MAX_SEARCH} characters that can be stored are allowed.")
     if search:
-        bound["search"] = search
+        bound["search"] = tsquery(search)
     return Query(
         listing,
         shape,

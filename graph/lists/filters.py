@@ -16,6 +16,7 @@ from persistence.lists.filters import Shape
 from persistence.models.ids import parse_id
 from persistence.rules.text import composed, fold
 from persistence.rules.validation import storable
+from persistence.words import folding
 
 MAX_DEPTH = 10
 MAX_NODES = 100
@@ -42,6 +43,7 @@ NOT_IN = f"None of these, at most {MAX_VALUES:,}; a value that is not there pass
 LT, LTE = "Less than this.", "Less than or equal to this."
 GT, GTE = "Greater than this.", "Greater than or equal to this."
 NULL = "Whether the value is missing."
+IGNORING = "whatever case, accents and width both have"
 
 
 @strawberry.input(description="Compares an id.")
@@ -52,7 +54,7 @@ class IDFilter:
     not_in: strawberry.Maybe[list[strawberry.ID]] = listed(NOT_IN)
 
 
-@strawberry.input(description="Compares a text, character by character: upper and lower case differ.")
+@strawberry.input(description="Compares a text: character by character, unless the comparator ignores case.")
 class StringFilter:
     eq: strawberry.Maybe[str] = comparator(EQ)
     ne: strawberry.Maybe[str] = comparator(NE)
@@ -64,6 +66,10 @@ class StringFilter:
     gte: strawberry.Maybe[str] = comparator("After this in the order of code points, or equal.")
     contains: strawberry.Maybe[str] = comparator("Has this in it.")
     starts_with: strawberry.Maybe[str] = comparator("Begins with this.")
+    ends_with: strawberry.Maybe[str] = comparator("Ends with this.")
+    eq_ignore_case: strawberry.Maybe[str] = comparator(f"Equal to this, {IGNORING}.")
+    contains_ignore_case: strawberry.Maybe[str] = comparator(f"Has this in it, {IGNORING}.")
+    starts_with_ignore_case: strawberry.Maybe[str] = comparator(f"Begins with this, {IGNORING}.")
 
 
 @strawberry.input(description="Compares a whole number.")
@@ -165,8 +171,12 @@ class _Parser:
             here = f"{path}.{camel(name.rstrip('_'))}"
             if isinstance(given, list) and len(given) > MAX_VALUES:
                 raise bad_argument(here, f"{len(given):,} values; at most {MAX_VALUES:,} are allowed.")
-            value = [_value(filter, item, here) for item in given] if isinstance(given, list) else given
-            self.values.append(value if isinstance(given, list) else _value(filter, given, here))
+            value: Any
+            if isinstance(given, list):
+                value = [_value(filter, item, here) for item in given]
+            else:
+                value = _value(filter, given, here)
+            self.values.append(folding.fold(value) if name.endswith("_ignore_case") else value)
             parts.append(("compare", field, name.rstrip("_")))
         return parts
 

@@ -7,14 +7,12 @@ from uuid import UUID
 from sqlalchemy import (
     REAL,
     ColumnElement,
-    Text,
     Uuid,
     and_,
     bindparam,
     cast,
     false,
     func,
-    literal_column,
     or_,
     tuple_,
 )
@@ -24,15 +22,10 @@ from persistence.access import is_open
 from persistence.lists import filters
 from persistence.lists.listing import Order, Query, Sort, Trash
 
-# Every lexeme becomes a prefix: 'rep' finds "report". PostgreSQL's own output of a tsquery quotes each lexeme.
-LEXEME, PREFIXED = "$$'((?:[^']|'')*)'$$", r"$$'\1':*$$"
-
 
 def tsquery() -> ColumnElement[Any]:
-    """What is searched for (`search` of the values)."""
-    plain = func.websearch_to_tsquery(literal_column("'simple'"), bindparam("search", type_=Text))
-    every_lexeme, prefixed = literal_column(LEXEME, Text), literal_column(PREFIXED, Text)
-    return cast(func.regexp_replace(cast(plain, Text), every_lexeme, prefixed, literal_column("'g'")), TSQUERY)
+    """What is searched for (`search` of the values, as `persistence.words.searching` makes it)."""
+    return bindparam("search", type_=TSQUERY())
 
 
 def sort_of(query: Query, name: str) -> Sort:

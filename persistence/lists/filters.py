@@ -176,6 +176,22 @@ def _or_null(comparison: Comparison) -> Comparison:
 
 _contains: Comparison = _plain(lambda column, value: func.strpos(column, value) > literal_column("0"))
 _starts_with = _function("starts_with")
+_ends_with: Comparison = _plain(lambda column, value: func.right(column, func.length(value)) == value)
+
+
+def _folded(comparison: Comparison) -> Comparison:
+    """The same of the folded text (`persistence.words.folding`), with which the value is folded already.
+
+    Text that is all ASCII, and only that, is folded by `lower` in collation C, in any database: it is stored once.
+    """
+
+    def compare(column: Any, name: str) -> ColumnElement[bool]:
+        lower = func.lower(collate(column, "C"), type_=String(collation="C"))
+        stored = column.table.c.get(f"{column.key}_folded")
+        return comparison(lower if stored is None else func.coalesce(stored, lower, type_=String(collation="C")), name)
+
+    return compare
+
 
 # What holds, and what holds when it does not: each with NULL decided.
 COMPARATORS: Mapping[str, tuple[Comparison, Comparison]] = {
@@ -189,6 +205,10 @@ COMPARATORS: Mapping[str, tuple[Comparison, Comparison]] = {
     "gte": (_ordered(operator.ge), _or_null(_ordered(operator.lt))),
     "contains": (_contains, _or_null(_negated(_contains))),
     "starts_with": (_starts_with, _or_null(_negated(_starts_with))),
+    "ends_with": (_ends_with, _or_null(_negated(_ends_with))),
+    "eq_ignore_case": (_folded(_plain(operator.eq)), _or_null(_folded(_plain(operator.ne)))),
+    "contains_ignore_case": (_folded(_contains), _or_null(_negated(_folded(_contains)))),
+    "starts_with_ignore_case": (_folded(_starts_with), _or_null(_negated(_folded(_starts_with)))),
     "has_all": (_operator("@>"), _negated(_operator("@>"))),
     "has_any": (_operator("&&"), _negated(_operator("&&"))),
     "has_none": (_negated(_operator("&&")), _operator("&&")),

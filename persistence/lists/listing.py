@@ -112,14 +112,14 @@ class Window:
 
 
 def sorts_by_column(model: type[Base]) -> dict[str, Sort]:
-    """A way to sort by each public column whose values are in an order."""
+    """A way to sort by each public column whose values are in an order: texts by their key, where they have one."""
     sorts = {}
     for name, column in public(model).items():
         nullable = bool(column.expression.nullable)
         if isinstance(column.type, Enum):
             sorts[name] = Sort(rank(column), int, nullable)
         elif isinstance(column.type, (String, Integer, DateTime)):
-            sorts[name] = Sort(column, column.type.python_type, nullable)
+            sorts[name] = Sort(getattr(model, f"{name}_key", column), column.type.python_type, nullable)
     return sorts
 
 

@@ -105,7 +105,9 @@ def _indexes(model: type[Base]) -> list[list[str]]:
     table = model.__table__
     assert isinstance(table, Table)
     ordered: list[Index | UniqueConstraint] = [
-        index for index in table.indexes if index.dialect_options["postgresql"]["using"] != "gin"
+        index
+        for index in table.indexes
+        if (options := index.dialect_options["postgresql"])["using"] != "gin" and options["where"] is None
     ]
     ordered += [constraint for constraint in table.constraints if isinstance(constraint, UniqueConstraint)]
     return [[column.name for column in index.columns] for index in ordered]

@@ -23,6 +23,10 @@ NAMING_CONVENTION = {
 }
 
 
+DERIVED = "derived"
+"""What a column has among its `info` that is made of others (`persistence.models.derived`)."""
+
+
 class Base(DeclarativeBase):
     """The declarative base. `__entity__` is the name of the type in the API, for tables that have one."""
 
@@ -39,7 +43,11 @@ class Base(DeclarativeBase):
     __owner__: ClassVar[str]
     """The column that says whose data a row is (`persistence.access`), for entities and for the log of them."""
     __private__: ClassVar[frozenset[str]] = frozenset()
-    """Columns whose values never enter the change log or an answer."""
+    """Columns whose values never enter the change log or an answer; what is derived from others is among them."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__private__ |= {column.name for column in cls.__table__.columns if DERIVED in column.info}
 
 
 @cache

@@ -4,12 +4,17 @@ import enum
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, CheckConstraint, Computed, ForeignKey, Index, String, Text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Index, String, Text, text
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.models.base import Base, Identified, SoftDeleted, Timestamped, Versioned, choices
 from persistence.models.characters import one_line
+from persistence.models.derived import derived
+from persistence.words import mark
+from persistence.words.cutting import document
+from persistence.words.folding import folded
+from persistence.words.ordering import sort_key
 
 TITLE_MAX = 500
 DESCRIPTION_MAX = 10_000
@@ -35,7 +40,6 @@ class Task(Identified, Timestamped, Versioned, SoftDeleted, Base):
     __tablename__ = "tasks"
     __entity__ = "Task"
     __owner__ = "owner_id"
-    __private__ = frozenset({"search"})
     __table_args__ = (
         # Few rules: PostgreSQL plans all of them anew for every row that is written.
         CheckConstraint(one_line("title"), name="title_length"),
@@ -48,9 +52,11 @@ class Task(Identified, Timestamped, Versioned, SoftDeleted, Base):
         Index(None, "owner_id", "due_at", "id"),
         Index(None, "owner_id", "status", "created_at", "id"),
         Index(None, "owner_id", "priority", "created_at", "id"),
+        Index(None, "owner_id", "title_key", "id"),
         Index(None, "created_at", "id"),
         Index(None, "tags", postgresql_using="gin"),
         Index(None, "search", postgresql_using="gin"),
+        Index("ix_tasks_uncut", "id", postgresql_where=text("text_mark IS NULL")),
     )
 
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
@@ -65,15 +71,11 @@ class Task(Identified, Timestamped, Versioned, SoftDeleted, Base):
     tags: Mapped[list[str]] = mapped_column(ARRAY(String(TAG_MAX)), default=list, server_default="{}")
     due_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
-    search: Mapped[str] = mapped_column(
-        TSVECTOR,
-        Computed(
-            "setweight(to_tsvector('simple', title), 'A') || setweight(to_tsvector('simple', description), 'D')",
-            persisted=True,
-        ),
-        deferred=True,
-        deferred_raiseload=True,
-    )
+    search: Mapped[str] = derived(TSVECTOR(), document, "title", "description", default="''")
+    title_key: Mapped[str] = derived(Text(collation="C"), sort_key, "title", default="''")
+    title_folded: Mapped[str | None] = derived(Text(collation="C"), folded, "title")
+    description_folded: Mapped[str | None] = derived(Text(collation="C"), folded, "description")
+    text_mark: Mapped[int | None] = derived(BigInteger(), mark, "title", "description")
 
     def move_to(self, status: TaskStatus, at: datetime) -> None:
         """Change the status; the completion time is there exactly while it is DONE, and the first one stays."""

@@ -2,11 +2,15 @@
 
 import enum
 
-from sqlalchemy import CheckConstraint, Index, String, Text
+from sqlalchemy import BigInteger, CheckConstraint, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.models.base import Base, Identified, Timestamped, Versioned, choices
 from persistence.models.characters import one_line
+from persistence.models.derived import derived
+from persistence.words import mark
+from persistence.words.folding import folded
+from persistence.words.ordering import sort_key
 
 EMAIL_MAX = 320  # of the column; an address has less (`persistence.rules.addresses`)
 NAME_MAX = 200
@@ -32,7 +36,8 @@ class User(Identified, Timestamped, Versioned, Base):
         # A function of the migrations: the names in `persistence.rules.zones`.
         CheckConstraint("is_time_zone(time_zone)", name="time_zone_present"),
         Index(None, "created_at", "id"),
-        Index(None, "name", "id"),
+        Index(None, "name_key", "id"),
+        Index("ix_users_uncut", "id", postgresql_where=text("text_mark IS NULL")),
     )
 
     email: Mapped[str] = mapped_column(String(EMAIL_MAX, collation="C"), unique=True)
@@ -40,3 +45,7 @@ class User(Identified, Timestamped, Versioned, Base):
     time_zone: Mapped[str] = mapped_column(String(TIME_ZONE_MAX), default="UTC", server_default="UTC")
     role: Mapped[Role] = mapped_column(*choices(Role, "role"), default=Role.MEMBER, server_default=Role.MEMBER.value)
     password_hash: Mapped[str] = mapped_column(Text)
+    name_key: Mapped[str] = derived(Text(collation="C"), sort_key, "name", default="''")
+    name_folded: Mapped[str | None] = derived(Text(collation="C"), folded, "name")
+    email_folded: Mapped[str | None] = derived(Text(collation="C"), folded, "email")
+    text_mark: Mapped[int | None] = derived(BigInteger(), mark, "name", "email")

@@ -48,6 +48,7 @@ from persistence.connections.failures import (
 from persistence.connections.patience import SETTLE_SECONDS
 from persistence.connections.readers import Readers
 from persistence.models import Action, Base, Change, IdempotencyKey, Token
+from persistence.models.derived import derive
 from persistence.models.ids import new_id
 from persistence.rows.reading import Statement, by_ids, written
 from persistence.session import Session
@@ -93,6 +94,7 @@ async def create(
     for name, make in defaults(model).items():
         if row[name] is None:
             row[name] = make()
+    row |= derive(model, row)
     fields = {name: [None, _as_json(value)] for name, value in initial(model, row)}
     row |= {"log_id": new_id(), "log_actor_id": session.actor_id, "log_fields": fields}
     apart: tuple[Any, ...] = (row["id"],)

@@ -22,10 +22,10 @@ from tests.graph.operations import DOCUMENTS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick_hashes")]
 
-LIST = """{ tasks(first: 5, search: "roll") { nodes { id title dueAt createdAt owner { id name createdAt } }
+LIST = """{ tasks(first: 5, search: "roll") { nodes { id title dueAt createdAt owner { id name timeZone createdAt } }
         totalCount }
     viewer { id createdAt tasks(first: 2) { nodes { dueAt } } tokens(first: 5) { nodes { id expiresAt } } } }"""
-ONE = "query One($id: ID!) { task(id: $id) { id title description dueAt createdAt owner { name updatedAt } } }"
+ONE = "query One($id: ID!) { task(id: $id) { id title description dueAt createdAt owner { name timeZone updatedAt } } }"
 
 CHANGES: list[tuple[str, ...]] = [
     ("ALTER TABLE tasks ALTER due_at TYPE timestamptz(3)", "ALTER TABLE tasks ALTER due_at TYPE timestamptz"),
@@ -41,9 +41,9 @@ CHANGES: list[tuple[str, ...]] = [
     ("ALTER TABLE tasks ADD CONSTRAINT extra CHECK (version > 0)", "ALTER TABLE tasks DROP CONSTRAINT extra"),
     (
         "CREATE DOMAIN words AS text",
-        "ALTER TABLE users ALTER name TYPE words",
-        "ALTER DOMAIN words ADD CHECK (value <> 'nobody')",
-        "ALTER TABLE users ALTER name TYPE varchar(100)",
+        "ALTER TABLE users ALTER time_zone TYPE words",
+        "ALTER DOMAIN words ADD CHECK (value <> 'nowhere')",
+        "ALTER TABLE users ALTER time_zone TYPE varchar(64)",
         "DROP DOMAIN words",
     ),
 ]

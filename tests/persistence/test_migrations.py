@@ -20,6 +20,7 @@ from persistence.models import Base, Role, Scope
 from persistence.session import Session
 from persistence.settings import Settings
 from persistence.viewer import Viewer
+from persistence.words.searching import tsquery
 from tests.conftest import QUICK_HASH
 from tests.persistence import servers
 from tests.persistence.servers import Server
@@ -250,7 +251,7 @@ async def test_the_store_works_on_postgresql_15(postgres15: Server) -> None:
     viewer = await session.transact(work)
     query = Query(tasks.LISTING, limited=True, values={"owner": viewer.id})
     listed = await pages.page(session, query, Window(10), frozenset({"title", "tags"}), keys=True)
-    search = Query(tasks.LISTING, searching=True, limited=True, values={"owner": viewer.id, "search": "rep"})
+    search = Query(tasks.LISTING, searching=True, limited=True, values={"owner": viewer.id, "search": tsquery("rep")})
     found = await pages.page(session, search, Window(10), frozenset({"title"}), keys=True)
     await session.transact(lambda s: users.delete(s, viewer, viewer.id))
 

@@ -420,11 +420,13 @@ async def test_the_indexes_that_lists_need_exist(raw: Raw) -> None:
     assert found == {
         "btree (created_at, id)",
         "btree (owner_id, created_at, id)",
+        "btree (owner_id, title_key, id)",
         "btree (owner_id, due_at, id)",
         "btree (owner_id, status, created_at, id)",
         "btree (owner_id, priority, created_at, id)",
         "gin (tags)",
         "gin (search)",
+        "btree (id) WHERE (text_mark IS NULL)",
     }
 
 
