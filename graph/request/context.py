@@ -119,23 +119,26 @@ class Context:
         """Where the request comes from: one client's address or network, empty where there is no request."""
         return client_address(self._scope, self.services.proxies) if self._scope else ""
 
-    def enter(self) -> Awaitable[None] | None:
+    def enter(self, *, public: bool = False) -> Awaitable[None] | None:
         """Find out who is asking, by the Authorization header or the payload with which a WebSocket was initialised.
 
-        Raises `RequestError` (UNAUTHENTICATED) for a token that is unknown, expired or revoked.
+        Raises `RequestError` (UNAUTHENTICATED) for a token that is unknown, expired or revoked. With `public` it is
+        nobody then: who signs in sends what an earlier session has left, or `Bearer undefined`.
         """
         header = authorization(self._scope, self._params)
         if not header:
             return None
         self.viewer = self.services.known_viewer(header)
-        return None if self.viewer is not None else self._authenticate(header)
+        return None if self.viewer is not None else self._authenticate(header, public)
 
-    async def _authenticate(self, header: bytes) -> None:
+    async def _authenticate(self, header: bytes, public: bool) -> None:
         text = header.decode("latin-1")
         if text[: len(BEARER)].lower() != BEARER:
+            if public:
+                return
             raise unauthenticated("The Authorization header must be `Bearer <token>`.")
         self.viewer = await self.services.viewer(self.session, header, text[len(BEARER) :].strip())
-        if self.viewer is None:
+        if self.viewer is None and not public:
             raise unauthenticated("The token is unknown, expired or revoked.")
 
     def leave(self) -> Awaitable[None] | None:
@@ -330,9 +333,12 @@ def fields_of(input: Any) -> dict[str, Any]:
 
 
 def authorization(scope: Scope | None, params: Mapping[str, Any] | None) -> bytes:
-    """The value of the Authorization header, or of the same name among a WebSocket's connection parameters."""
-    if params:
-        for name, value in params.items():
+    """The value of the Authorization header, or of the same name among a WebSocket's connection parameters.
+
+    Some clients put all that would be headers below `headers` there.
+    """
+    for given in (params, params.get("headers")) if params else ():
+        for name, value in given.items() if isinstance(given, Mapping) else ():
             if name.lower() == "authorization" and isinstance(value, str):
                 return value.encode("latin-1", "replace")  # a token has none of what is replaced
     headers = scope["headers"] if scope else ()

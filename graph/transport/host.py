@@ -42,8 +42,8 @@ class HostContext(Protocol):
     Both methods return what has to be awaited, or None: mostly there is nothing to wait for.
     """
 
-    def enter(self) -> Awaitable[None] | None:
-        """Make it ready. May raise RequestError to refuse the operation."""
+    def enter(self, *, public: bool = False) -> Awaitable[None] | None:
+        """Make it ready. May raise RequestError to refuse the operation, unless that is `public`."""
         ...
 
     def leave(self) -> Awaitable[None] | None:

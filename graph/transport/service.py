@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from graphql import GraphQLError, Undefined, located_error
+from graphql import GraphQLError, OperationType, Undefined, located_error
 from starlette.types import Scope
 
 from graph.execution.errors import RequestError, cause_of
 from graph.execution.preparing.documents import Operation
+from graph.execution.preparing.lookahead import at_root
 from graph.execution.running.engine import Engine, Inputs, Result
 from graph.transport.budget import Balance, rate_limited
 from graph.transport.host import Host, HttpOptions, OperationRecord
@@ -58,6 +59,8 @@ class Prepared:
     points: int | None
     document_id: str | None
     inputs: Inputs | None = None
+    public: bool = False
+    """It may be asked for by somebody with a token that is not good (any more): it makes a new one."""
     explain: bool = False
     explain_statements: bool = False
     report_cost: bool = False
@@ -86,6 +89,8 @@ class Service:
         operation = document.operation(parameters.operation_name or None)
         record.name, record.kind = operation.name, operation.kind_name
         prepared = Prepared(operation, parameters.variables, None, record.document_id)
+        if operation.kind is OperationType.MUTATION:
+            prepared.public = self._is_public(operation)
         if extensions:
             prepared.explain = _flag(extensions, "explainCost")
             prepared.report_cost = _flag(extensions, "cost")
@@ -117,7 +122,7 @@ class Service:
             # As `context` below does it, which takes 3 us longer.
             new = self.host.context(scope, params)
             try:
-                if (entering := new.enter()) is not None:
+                if (entering := new.enter(public=prepared.public)) is not None:
                     await entering
                 context = new
                 balance = None
@@ -141,6 +146,16 @@ class Service:
         except Exception as error:  # whatever the application's context does wrong is masked like a resolver's bug
             result = self.failure(error)
         return result, context
+
+    def _is_public(self, operation: Operation) -> bool:
+        """Whether a field of a mutation has `public` in its metadata."""
+        known: bool | None = operation.memo.get("public")
+        if known is None:
+            root = self.engine.schema._schema.mutation_type
+            fields = root.fields if root else {}
+            made = [fields[name].extensions.get("strawberry-definition") for name in at_root(operation) & fields.keys()]
+            known = operation.memo["public"] = any("public" in getattr(each, "metadata", {}) for each in made)
+        return known
 
     @asynccontextmanager
     async def context(self, scope: Scope, params: Mapping[str, Any] | None) -> AsyncIterator[Any]:
@@ -229,7 +244,13 @@ def request_failed(result: Result) -> bool:
     """Whether the request failed as a whole, so that its answer has errors and no data."""
     if result.data is Undefined:
         return True
-    return result.data is None and bool(result.errors) and all(code_of(error) in FATAL for error in result.errors)
+    if not result.errors or any(code_of(error) not in FATAL for error in result.errors):
+        return False
+    if result.data is None:
+        return True
+    # A null is an answer, too, where no error says that it stands for one.
+    unanswered = {error.path[0] for error in result.errors if error.path}
+    return all(value is None and key in unanswered for key, value in result.data.items())
 
 
 def failure_status(errors: list[GraphQLError]) -> tuple[int, dict[str, str]]:

@@ -73,8 +73,8 @@ def mutation(description: str, *, public: bool = False) -> Callable[[F], Any]:
                 info.context.loaders.clear()
                 return payload(errors=user_errors(error))
 
-        resolve.is_public = public  # type: ignore[attr-defined]  # for the test that lists the public ones
-        field: Any = strawberry.mutation(resolve, description=description)
+        metadata = {"public": True} if public else {}
+        field: Any = strawberry.mutation(resolve, description=description, metadata=metadata)
         for argument in field.base_resolver.arguments:  # its type says what it is
             kind: Any = argument.type.of_type if isinstance(argument.type, StrawberryOptional) else argument.type
             argument.description = kind.__strawberry_definition__.description

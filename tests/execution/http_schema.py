@@ -42,7 +42,7 @@ class Context:
     def __init__(self, state: State, scope: Scope, params: Mapping[str, Any] | None) -> None:
         self.state, self.connection, self.params = state, HTTPConnection(scope), params
 
-    async def enter(self) -> None:
+    async def enter(self, *, public: bool = False) -> None:
         self.state.contexts += 1
 
     async def leave(self) -> None:

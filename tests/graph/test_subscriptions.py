@@ -64,6 +64,32 @@ def code(message: dict[str, Any]) -> str:
     return found
 
 
+async def first_answer(settings: Settings, **payload: Any) -> Any:
+    """What a client is told of the viewer that began with this payload."""
+    async with (
+        serving(create_app(settings)) as address,
+        connect(f"ws://{address}/graphql", subprotocols=[PROTOCOL]) as connection,
+    ):
+        client = Client(connection)
+        await client.init(**payload)
+        await client.subscribe("1", "{ viewer { id } }")
+        return await client.receive()
+
+
+@pytest.mark.parametrize("name", ["Authorization", "authorization"])
+async def test_the_token_may_be_among_headers_of_the_payload(settings: Settings, account: Account, name: str) -> None:
+    message = await first_answer(settings, headers={name: account.authorization["Authorization"]})
+
+    assert message["payload"]["data"] == {"viewer": {"id": str(account.id)}}
+
+
+@pytest.mark.parametrize("headers", [None, [], "x", 1, {"Authorization": None}, {"x": {"Authorization": "Bearer x"}}])
+async def test_what_is_no_token_among_headers_is_none(settings: Settings, headers: Any) -> None:
+    message = await first_answer(settings, headers=headers)
+
+    assert code(message) == "UNAUTHENTICATED"
+
+
 async def test_the_time_comes_again_and_again(settings: Settings, account: Account) -> None:
     started = datetime.now(UTC)
     async with client_of(settings, account) as client:

@@ -9,9 +9,14 @@ from graphql import (
     FragmentSpreadNode,
     GraphQLResolveInfo,
     InlineFragmentNode,
+    OperationDefinitionNode,
     SelectionSetNode,
 )
 from strawberry import Info
+
+from graph.execution.preparing.documents import Operation
+
+Selecting = FieldNode | OperationDefinitionNode
 
 # How many different answers one operation remembers: an operation has few fields that look ahead.
 MEMO_SIZE = 256
@@ -42,6 +47,11 @@ def selected(info: GraphQLResolveInfo[Any] | Info[Any, Any], *path: str) -> froz
     return names
 
 
+def at_root(operation: Operation) -> frozenset[str]:
+    """The names of the root fields that an operation may ask for, looked through fragments."""
+    return _names([operation.definition], operation.fragments)
+
+
 def _along(
     nodes: Iterable[FieldNode], path: Iterable[str], fragments: dict[str, FragmentDefinitionNode]
 ) -> list[FieldNode]:
@@ -52,11 +62,11 @@ def _along(
     return found
 
 
-def _names(nodes: Iterable[FieldNode], fragments: dict[str, FragmentDefinitionNode]) -> frozenset[str]:
+def _names(nodes: Iterable[Selecting], fragments: dict[str, FragmentDefinitionNode]) -> frozenset[str]:
     return frozenset(child.name.value for child in _children(nodes, fragments))
 
 
-def _children(nodes: Iterable[FieldNode], fragments: dict[str, FragmentDefinitionNode]) -> list[FieldNode]:
+def _children(nodes: Iterable[Selecting], fragments: dict[str, FragmentDefinitionNode]) -> list[FieldNode]:
     """The fields directly below, each fragment visited once, so that chained fragments stay linear."""
     children: list[FieldNode] = []
     seen: set[str] = set()
