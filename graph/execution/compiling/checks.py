@@ -62,6 +62,7 @@ class Place:
     definition: GraphQLField
     direct: Direct
     path: tuple[str, ...]
+    has_variables: bool
     conditions: set[Condition] = field(default_factory=set)
     template: Any = UNSEEN
 
@@ -105,7 +106,7 @@ class Plan:
                 if len(wrong) == MAX_ERRORS:
                     break
             else:
-                if ALWAYS in one.conditions and not variables_of(one.node):
+                if ALWAYS in one.conditions and not one.has_variables:
                     self.known[key] = found[key]
                     del self.changing[key]
         return wrong or found
@@ -163,7 +164,9 @@ class Checks:
                     here = (*path, node.alias.value if node.alias else node.name.value)
                     if (direct := self.fields.get(id(definition))) is not None:
                         key = parent.name, id(node)
-                        found.setdefault(key, Place(node, definition, direct, here)).conditions.add(under)
+                        found.setdefault(
+                            key, Place(node, definition, direct, here, bool(variables_of(node)))
+                        ).conditions.add(under)
                     if node.selection_set:
                         pending.append((get_named_type(definition.type), node.selection_set, under, here))
                 elif isinstance(node, InlineFragmentNode):
