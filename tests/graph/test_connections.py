@@ -404,6 +404,21 @@ async def test_priority_and_status_are_sorted_by_their_meaning(api: Api, account
     assert titles(await page(api, account, orderBy=[{"field": "PRIORITY", "direction": "DESC"}])) == "uhml"
 
 
+async def test_case_accents_and_width_may_be_ignored(api: Api, account: Account) -> None:
+    for title in ("Größe 10", "größe 2", "Gros"):
+        await new_task(api, account, title=title)
+
+    async def found(**title: str) -> list[str]:
+        by_title = [{"field": "TITLE"}]
+        return [n["title"] for n in (await page(api, account, filter={"title": title}, orderBy=by_title))["nodes"]]
+
+    assert await found(containsIgnoreCase="OSSE") == ["größe 2", "Größe 10"]
+    assert await found(startsWithIgnoreCase="ｇｒｏ") == ["Gros", "größe 2", "Größe 10"]  # noqa: RUF001  # wide letters
+    assert await found(eqIgnoreCase="GROSSE 2") == ["größe 2"]
+    assert await found(endsWith="e 10") == ["Größe 10"]
+    assert (await page(api, account, search="grosse -gros"))["totalCount"] == 2
+
+
 async def test_a_search_is_ranked_unless_an_order_is_given(api: Api, account: Account) -> None:
     best = await new_task(api, account, title="Report on reports: the report")
     body = await new_task(api, account, title="Write", description="a report")
