@@ -504,6 +504,7 @@ def test_migrations_go_up_and_down_and_start_anew(command: Callable[..., Any]) -
     assert command("db", "status")[0] == 1
     assert command("db", "upgrade")[0] == 0
     assert command("db", "status")[0] == 0
+    assert command("db", "recut")[1].startswith("all rows are cut")
     assert command("db", "downgrade", "base")[1].startswith("revision none")
     code, _, error = command("db", "reset")
     assert code == 1

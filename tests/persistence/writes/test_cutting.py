@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from background.housekeeping import cut_texts, housekeeping
 from persistence import migrations, seed, tasks, users
 from persistence.connections.engine import create_engine
 from persistence.lists import pages
@@ -101,6 +102,17 @@ async def test_a_row_that_something_else_wrote_is_found_roughly_and_cut_later(
     assert await found(session, account, "売上") == {id}
     stored, expected = await derived_of(raw, Task, id)
     assert stored == expected
+
+
+async def test_the_housekeeping_cuts_what_something_else_wrote(raw: Raw, engine: AsyncEngine, account: Account) -> None:
+    await raw(INSERT, id=new_id(), owner=account.id, title="売上")
+    loops = [loop for loop in housekeeping(engine, Settings()) if getattr(loop.work, "func", None) is cut_texts]
+
+    for loop in loops:
+        await loop.work()
+
+    assert len(loops) == 1
+    assert await raw("SELECT id FROM tasks WHERE owner_id = :id AND text_mark IS NULL", id=account.id) == []
 
 
 async def test_a_text_that_something_else_changed_is_cut_again(write: Write, raw: Raw, account: Account) -> None:
