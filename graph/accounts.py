@@ -27,6 +27,7 @@ from graph.writes.mutations import (
     optional,
     present,
     rules_of,
+    unless_given,
 )
 from persistence import access, throttle, tokens, users
 from persistence.models import Role, TokenKind
@@ -44,16 +45,16 @@ class SignUpInput:
     email: str = given(EMAIL)
     name: str = given(NAME)
     password: str = given(PASSWORD)
-    time_zone: strawberry.Maybe[str] = optional(TIME_ZONE)
-    id: strawberry.Maybe[strawberry.ID] = optional(CLIENT_ID)
-    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+    time_zone: str | None = unless_given(TIME_ZONE, "UTC")
+    id: strawberry.Maybe[strawberry.ID] = unless_given(CLIENT_ID)
+    idempotency_key: strawberry.Maybe[str] = unless_given(IDEMPOTENCY_KEY)
 
 
 @strawberry.input(description="Who wants to sign in.")
 class SignInInput:
     email: str = given(EMAIL)
     password: str = given("The password.")
-    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+    idempotency_key: strawberry.Maybe[str] = unless_given(IDEMPOTENCY_KEY)
 
 
 @strawberry.input(description="Ends the session whose token is sent.")

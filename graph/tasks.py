@@ -58,6 +58,7 @@ from graph.writes.mutations import (
     optional,
     present,
     rules_of,
+    unless_given,
 )
 from persistence import nodes, tasks
 from persistence.access import Reach
@@ -175,14 +176,14 @@ TASK = "The task."
 @strawberry.input(description="The task to make.")
 class CreateTaskInput:
     title: str = given(TITLE)
-    description: strawberry.Maybe[str] = optional(DESCRIPTION)
-    status: strawberry.Maybe[TaskStatus] = optional("How far it is; TODO unless said otherwise.")
-    priority: strawberry.Maybe[TaskPriority] = optional("How much it matters; MEDIUM unless said otherwise.")
-    tags: strawberry.Maybe[list[str]] = optional("Words to find it by.")
-    due_at: strawberry.Maybe[datetime | None] = optional(DUE_AT)
-    owner_id: strawberry.Maybe[strawberry.ID] = optional("Whose it is, when an admin makes it for somebody else.")
-    id: strawberry.Maybe[strawberry.ID] = optional(CLIENT_ID)
-    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+    description: str | None = unless_given(DESCRIPTION, "")
+    status: TaskStatus | None = unless_given("How far it is.", TaskStatus.TODO)
+    priority: TaskPriority | None = unless_given("How much it matters.", TaskPriority.MEDIUM)
+    tags: list[str] | None = unless_given("Words to find it by.", [])
+    due_at: strawberry.Maybe[datetime | None] = unless_given(DUE_AT)
+    owner_id: strawberry.Maybe[strawberry.ID] = unless_given("Whose it is, when an admin makes it for somebody else.")
+    id: strawberry.Maybe[strawberry.ID] = unless_given(CLIENT_ID)
+    idempotency_key: strawberry.Maybe[str] = unless_given(IDEMPOTENCY_KEY)
 
 
 @strawberry.input(description="What to change of a task. What is absent stays as it is.")

@@ -19,6 +19,7 @@ from graph.writes.mutations import (
     mutation,
     optional,
     rules_of,
+    unless_given,
 )
 from persistence import tokens
 from persistence.models import Scope, TokenKind
@@ -71,11 +72,11 @@ class TokenOrder:
 class CreateTokenInput:
     name: str = given("What to call it: one line of 1 to 200 characters.")
     scopes: list[Scope] = given("What it allows: at most what the token of this request allows.")
-    expires_at: strawberry.Maybe[datetime | None] = optional(
+    expires_at: strawberry.Maybe[datetime | None] = unless_given(
         "When it expires: at the latest when the token of this request does. Absent or null: with that one, or never."
     )
-    id: strawberry.Maybe[strawberry.ID] = optional(CLIENT_ID)
-    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+    id: strawberry.Maybe[strawberry.ID] = unless_given(CLIENT_ID)
+    idempotency_key: strawberry.Maybe[str] = unless_given(IDEMPOTENCY_KEY)
 
 
 @strawberry.input(description="The token to revoke.")

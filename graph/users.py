@@ -55,6 +55,7 @@ from graph.writes.mutations import (
     optional,
     present,
     rules_of,
+    unless_given,
 )
 from persistence import access, nodes, tasks, tokens, users
 from persistence.access import Reach
@@ -226,10 +227,10 @@ class CreateUserInput:
     email: str = given(EMAIL)
     name: str = given(NAME)
     password: str = given(PASSWORD)
-    time_zone: strawberry.Maybe[str] = optional(TIME_ZONE)
-    role: strawberry.Maybe[Role] = optional("What they may do; MEMBER unless said otherwise.")
-    id: strawberry.Maybe[strawberry.ID] = optional(CLIENT_ID)
-    idempotency_key: strawberry.Maybe[str] = optional(IDEMPOTENCY_KEY)
+    time_zone: str | None = unless_given(TIME_ZONE, "UTC")
+    role: Role | None = unless_given("What they may do.", Role.MEMBER)
+    id: strawberry.Maybe[strawberry.ID] = unless_given(CLIENT_ID)
+    idempotency_key: strawberry.Maybe[str] = unless_given(IDEMPOTENCY_KEY)
 
 
 @strawberry.input(description="What to change of an account. What is absent stays as it is. For admins.")
@@ -257,7 +258,7 @@ def new_account(input: Any, rules: Checked) -> dict[str, Any]:
     return {
         "email": rules.email(input.email),
         "name": rules.name(input.name),
-        "time_zone": rules.time_zone(input.time_zone.value) if input.time_zone else "UTC",
+        "time_zone": rules.time_zone(input.time_zone),
     }
 
 
@@ -294,7 +295,7 @@ class UserMutation:
                 id=id,
                 password_hash=password_hash,
                 **account,
-                role=input.role.value if input.role else Role.MEMBER,
+                role=input.role or Role.MEMBER,
             )
             return {"user": user}
 

@@ -23,6 +23,7 @@ MEANINGS: dict[Code, str] = {
     "LIMIT_REACHED": "Another limit.",
     "NOT_FOUND": "There is none, or it is somebody else's.",
     "NOT_IN_FUTURE": "The moment is over already.",
+    "NULL_NOT_ALLOWED": "Null is no value of this field: leave it out instead.",
     "OUTLIVES_TOKEN": "A token may not last longer than the token that makes it.",
     "PASSWORD_THROTTLED": "Too many wrong passwords: try again after `retryAfterSeconds`.",
     "SCOPE_NOT_HELD": "A token may not allow more than the token that makes it.",

@@ -1,6 +1,8 @@
 """Input objects: how their values become Python's, and what null means in them."""
 
 from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from functools import cache
 from typing import Any
 
 import strawberry
@@ -9,6 +11,49 @@ from strawberry.types.arguments import InputContext, _is_leaf_type
 from strawberry.types.base import StrawberryList, StrawberryMaybe, StrawberryOptional
 
 from graph.request.refusals import bad_argument
+from graph.types.naming import camel
+from persistence.rules.errors import Problem
+
+WRITES, ABSENT = "graph.writes", "graph.null_is_absent"
+"""In the metadata of a field of what a mutation takes, and of one for which null says as much as its absence."""
+
+
+class Null(Enum):
+    """What a null means to a field of an input object."""
+
+    TAKEN = auto()
+    ABSENT = auto()
+    """Clients that are generated send null for what is not given when something is made."""
+    TOLD = auto()
+    """It is an error of the payload, with its path: `refused_nulls`."""
+    REFUSED = auto()
+    """It refuses the request."""
+
+
+def refused_nulls(input: Any) -> list[Problem]:
+    """The nulls of a mutation's input where none can be."""
+    kind: Any = type(input)
+    return [
+        Problem("NULL_NOT_ALLOWED", f"{camel(name)} cannot be null; leave it out instead.", (name,))
+        for name in maybes(kind)
+        if (value := getattr(input, name)) is not None and value.value is None
+    ]
+
+
+@cache
+def maybes(kind: Any) -> tuple[str, ...]:
+    """The fields of an input object that may be absent and take no null."""
+    definition = kind.__strawberry_definition__
+    types = [(field, field.resolve_type(type_definition=definition)) for field in definition.fields]
+    return tuple(field.python_name for field, type_ in types if meaning_of_null(field, type_) is Null.TOLD)
+
+
+def meaning_of_null(field: Any, type_: Any) -> Null:
+    if ABSENT in field.metadata:
+        return Null.ABSENT
+    if not isinstance(type_, StrawberryMaybe) or isinstance(type_.of_type, StrawberryOptional):
+        return Null.TAKEN
+    return Null.TOLD if WRITES in field.metadata else Null.REFUSED
 
 
 def refuse_nulls(schema: strawberry.Schema) -> None:
@@ -40,16 +85,21 @@ def converter(definition: Any, schema: strawberry.Schema) -> Callable[[Any, Mapp
     fields = []
     for field in definition.fields:
         type_ = field.resolve_type(type_definition=definition)
-        takes_null = not isinstance(type_, StrawberryMaybe) or isinstance(type_.of_type, StrawberryOptional)
         convert = conversion(type_, schema.schema_converter.scalar_registry)
-        fields.append((schema.config.name_converter.from_field(field), field.python_name, type_, takes_null, convert))
+        name = schema.config.name_converter.from_field(field)
+        fields.append((name, field.python_name, type_, meaning_of_null(field, type_), convert))
 
     def converted(kind: Any, values: Mapping[str, Any], context: InputContext) -> Any:
-        arguments = {}
-        for name, python_name, type_, takes_null, convert in fields:
+        arguments: dict[str, Any] = {}
+        for name, python_name, type_, null, convert in fields:
             if name in values:
                 value = values[name]
-                if value is None and not takes_null:
+                if value is None and null is not Null.TAKEN:
+                    if null is Null.ABSENT:
+                        continue
+                    if null is Null.TOLD:
+                        arguments[python_name] = strawberry.Some(None)
+                        continue
                     path = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in (*context.path, name))
                     raise bad_argument(path[1:], "null is not a value of this field; leave it out instead.")
                 arguments[python_name] = convert(value) if convert else context.convert(value, type_, name)

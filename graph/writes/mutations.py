@@ -11,10 +11,11 @@ from strawberry.types.base import StrawberryOptional
 from graph.execution.preparing.cost import Cost
 from graph.request.context import Info
 from graph.writes.errors import UserError, user_errors
+from graph.writes.inputs import ABSENT, WRITES, refused_nulls
 from persistence.models import Base
 from persistence.models.base import public
 from persistence.models.ids import parse_id
-from persistence.rules.errors import DomainError, NotFound
+from persistence.rules.errors import DomainError, Invalid, NotFound
 from persistence.rules.validation import Checked
 from persistence.writes import idempotency
 
@@ -36,8 +37,17 @@ def given(description: str) -> Any:
 
 
 def optional(description: str) -> Any:
-    """A field of an input that may be absent; declare it as `strawberry.Maybe[...]`."""
-    return strawberry.field(description=description, default=None)
+    """A field of an input that may be absent; declare it as `strawberry.Maybe[...]`. A null is told as an error."""
+    return strawberry.field(description=description, default=None, metadata={WRITES: True})
+
+
+def unless_given(description: str, default: Any = None) -> Any:
+    """A field of what is to be made that may be absent, for which null says the same.
+
+    With a default, which the schema shows, declare it as `... | None`, otherwise as `strawberry.Maybe[...]`.
+    """
+    more = {"default_factory": list} if default == [] else {"default": default}
+    return strawberry.field(description=description, metadata={WRITES: True, ABSENT: True}, **more)
 
 
 @strawberry.type
@@ -68,6 +78,8 @@ def mutation(description: str, *, public: bool = False) -> Callable[[F], Any]:
             if not public:
                 info.context.writer()
             try:
+                if (given := arguments.get("input")) is not None and (nulls := refused_nulls(given)):
+                    raise Invalid(nulls)
                 return await resolver(self, info, **arguments)
             except DomainError as error:
                 info.context.loaders.clear()

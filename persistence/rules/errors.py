@@ -33,6 +33,7 @@ Code = Literal[
     "LIMIT_REACHED",
     "NOT_FOUND",
     "NOT_IN_FUTURE",
+    "NULL_NOT_ALLOWED",
     "OUTLIVES_TOKEN",
     "PASSWORD_THROTTLED",
     "SCOPE_NOT_HELD",

@@ -22,13 +22,12 @@ from graphql import (
     validate,
 )
 from graphql.execution.collect_fields import FragmentDetails
-from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from graph.execution.errors import OPERATION_RESOLUTION_FAILURE, VALIDATION_FAILED, RequestError, coded, syntax_error
 from graph.execution.preparing.parsing import DocumentParser
 
-RULES: tuple[type[ASTValidationRule], ...] = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
+RULES: tuple[type[ASTValidationRule], ...] = (*specified_rules, OneOfInputValidationRule)
 
 MAX_ERRORS = 50
 """Mistakes in a document that are told; after that it is not looked at any more."""
