@@ -50,7 +50,7 @@ against lost updates.
 
 **Errors** at the top of an answer are what no other input of a mutation would mend: `extensions.code` says what to do.
 
-More, with examples: [docs/api.md](docs/api.md)"""
+More, with examples, is in docs/api.md of the source."""
 
 schema = strawberry.Schema(
     Query,
