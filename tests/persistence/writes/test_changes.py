@@ -14,7 +14,7 @@ from persistence import tasks, throttle, tokens, users
 from persistence.connections.engine import create_engine
 from persistence.models import Action, Change, Role, Scope, Task, TaskPriority, TaskStatus, TokenKind
 from persistence.models.ids import new_id
-from persistence.rules.errors import DomainError
+from persistence.rules.errors import NotFound
 from persistence.session import Session
 from persistence.settings import Settings
 from persistence.writes import idempotency
@@ -291,9 +291,9 @@ async def test_the_rows_of_a_transaction_that_fails_are_gone_with_it(
 
     async def work(session: Session) -> None:
         await tasks.create(session, account.viewer, title="lost")
-        raise DomainError("no")
+        raise NotFound("task")
 
-    with pytest.raises(DomainError):
+    with pytest.raises(NotFound):
         await session.transact(work)
 
     assert await log(engine, account.id, mark) == []
