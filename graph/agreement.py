@@ -8,7 +8,7 @@ when the schema is made.
 import dis
 from collections.abc import Iterator
 from functools import cache
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import strawberry
@@ -152,9 +152,13 @@ def called(function: FunctionType, seen: set[FunctionType]) -> Iterator[Function
 
 
 def globals_of(function: FunctionType) -> Iterator[Any]:
-    """What a function knows of its module."""
+    """What a function knows of its module, and of the modules that this has imported."""
     for code in codes(function.__code__):
-        yield from (function.__globals__[name] for name in code.co_names if name in function.__globals__)
+        known = [function.__globals__[name] for name in code.co_names if name in function.__globals__]
+        yield from known
+        for module in known:
+            if isinstance(module, ModuleType):
+                yield from (vars(module)[name] for name in code.co_names if name in vars(module))
 
 
 @cache

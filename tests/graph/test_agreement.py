@@ -14,7 +14,9 @@ from graph.request.context import Info
 from graph.schema import schema
 from graph.tasks import Task, UpdateTaskInput, UpdateTaskPayload
 from graph.types.node import Node, joins, needs
+from graph.writes import mutations
 from graph.writes.mutations import given, mutation, optional, present
+from persistence import models
 from persistence.models import Task as TaskRow
 
 
@@ -146,6 +148,11 @@ async def by_column(self: Any, info: Info, input: OddInput) -> UpdateTaskPayload
     return UpdateTaskPayload()
 
 
+async def through_module(self: Any, info: Info, input: OddInput) -> UpdateTaskPayload:
+    mutations.present(input, models.Task)
+    return UpdateTaskPayload()
+
+
 async def by_helper(self: Any, info: Info, input: OddInput) -> UpdateTaskPayload:
     async def work() -> Any:
         return of_helper(input), input.owner_id
@@ -163,6 +170,7 @@ async def by_nobody(self: Any, info: Info, input: OddInput) -> UpdateTaskPayload
     ("resolver", "unread"),
     [
         (by_column, ["OddInput.owner_id", "OddInput.colour"]),
+        (through_module, ["OddInput.owner_id", "OddInput.colour"]),
         (by_helper, ["OddInput.title"]),
         (by_nobody, ["OddInput.title", "OddInput.owner_id", "OddInput.colour"]),
     ],
