@@ -10,6 +10,7 @@ from graph.execution.errors import RequestError
 from graph.request.context import Context, Services
 from persistence.viewer import Viewer
 from tests.conftest import Account, Api
+from tests.graph.samples import fields_of, operation
 
 ERRORS = """errors { __typename code message path
     ... on ConflictError { currentVersion current { __typename id ... on Task { title version } } }
@@ -46,7 +47,10 @@ MUTATIONS = {
     "restoreTask": f"task {TASK}",
     "purgeTask": "purgedTaskId",
 }
-DOCUMENTS = {name: document(name, fields) for name, fields in MUTATIONS.items()}
+DOCUMENTS = {
+    **{name: operation("Mutation", name) for name in fields_of("Mutation")},
+    **{name: document(name, fields) for name, fields in MUTATIONS.items()},
+}
 
 
 async def write(api: Api, mutation: str, account: Account | None, /, **given: Any) -> Any:

@@ -30,6 +30,7 @@ from graphql import (
 )
 
 from graph.schema import schema
+from persistence.models.base import entities
 from tests.conftest import PASSWORD
 
 SCHEMA: GraphQLSchema = schema._schema
@@ -52,7 +53,7 @@ BY_TYPE: dict[str, Any] = {
     "Boolean": True,
     "DateTime": "2035-01-01T00:00:00Z",
 }
-# What a sample of the type does not do for. "{task}" is replaced by the id of such a thing of the one who asks.
+# What a sample of the type does not do for.
 BY_PLACE: dict[str, Any] = {
     "email": "{email}",
     "password": PASSWORD,
@@ -60,17 +61,6 @@ BY_PLACE: dict[str, Any] = {
     "newPassword": PASSWORD,
     "timeZone": "Europe/Berlin",
     "SignInInput.email": "{own_email}",
-    "UpdateTaskInput.id": "{task}",
-    "CompleteTaskInput.id": "{task}",
-    "ReopenTaskInput.id": "{task}",
-    "DeleteTaskInput.id": "{task}",
-    "RestoreTaskInput.id": "{task}",
-    "PurgeTaskInput.id": "{task}",
-    "RevokeTokenInput.id": "{token}",
-    "UpdateUserInput.id": "{user}",
-    "DeleteUserInput.id": "{user}",
-    "Query.task.id": "{task}",
-    "Query.user.id": "{user}",
     "Query.node.id": "{task}",
     "Query.nodes.ids": "{task}",
 }
@@ -97,8 +87,21 @@ def sample(coordinate: str, kind: Any) -> Any:
             return BY_PLACE[key]
     if isinstance(kind, GraphQLEnumType):
         return next(iter(kind.values))
+    if kind.name == "ID" and (entity := entity_of(coordinate)) is not None:
+        return f"{{{entity.lower()}}}"
     assert kind.name in BY_TYPE, f"give {coordinate} ({kind.name}) a sample value in tests/graph/samples.py"
     return BY_TYPE[kind.name]
+
+
+def entity_of(coordinate: str) -> str | None:
+    """The entity that an id names: `UpdateTaskInput.id`, `Query.task.id`. Its sample becomes the asker's own."""
+    place = coordinate.split(".")[-2].removesuffix("Input")
+    return next((name for name in entities() if place.endswith(name) or place == name.lower()), None)
+
+
+def creations() -> dict[str, str]:
+    """By the name of an entity the mutation that makes one for whoever asks."""
+    return {name: f"create{name}" for name in entities() if name != "User"}
 
 
 def filled(value: Any, names: dict[str, str]) -> Any:

@@ -8,8 +8,10 @@ from graphql import GraphQLInputObjectType, GraphQLScalarType, get_named_type
 
 from graph.schema import schema
 from persistence.access import OWNER
-from tests.conftest import PASSWORD, Account, Api
+from tests.conftest import Account, Api
 from tests.graph.operations import done, new_task, problems, write
+from tests.graph.samples import filled, variables_of
+from tests.graph.walk import made_by
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick_hashes")]
 
@@ -32,21 +34,15 @@ def creations() -> set[str]:
 
 
 def given(mutation: str) -> dict[str, Any]:
-    address = {"email": f"{uuid.uuid4().hex}@example.org", "name": "Eve", "password": PASSWORD}
-    inputs: dict[str, dict[str, Any]] = {
-        "createTask": {"title": "decoy"},
-        "createToken": {"name": "decoy", "scopes": ["READ"]},
-        "createUser": address,
-        "signUp": address,
-    }
-    return inputs[mutation]
+    values: dict[str, Any] = filled(variables_of("Mutation", mutation), {"email": f"{uuid.uuid4().hex}@example.org"})
+    return values["input"]  # type: ignore[no-any-return]
 
 
 async def things(api: Api, account: Account) -> dict[str, str]:
     """The id of a thing of each type that an account owns, and of one that it purged."""
-    task, purged = [(await new_task(api, account))["id"] for _ in range(2)]
+    purged = (await new_task(api, account))["id"]
     await done(api, "purgeTask", account, id=purged)
-    return {"User": str(account.id), "Token": str(account.viewer.token_id), "Task": task, "purged": purged}
+    return {"User": str(account.id), **await made_by(api, account), "purged": purged}
 
 
 @pytest.mark.parametrize("mutation", sorted(creations()))
@@ -87,8 +83,8 @@ async def test_an_id_is_the_same_thing_for_its_owner_and_for_an_admin(
 
     for viewer in (account, admin):
         found = (await api(NODES, viewer, ids=ids))["nodes"]
-        assert [node and node["__typename"] for node in found] == ["User", "Token", "Task", None]
-    assert (await api(NODES, stranger, ids=ids))["nodes"] == [None] * 4
+        assert [node and node["__typename"] for node in found] == [*list(taken)[:-1], None]
+    assert (await api(NODES, stranger, ids=ids))["nodes"] == [None] * len(taken)
 
 
 async def test_two_fields_of_one_operation_cannot_share_an_id(api: Api, account: Account) -> None:

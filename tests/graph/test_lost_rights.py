@@ -65,8 +65,7 @@ async def of_victim(api: Api, account: Account, mutation: str, victim: Victim) -
     names = {**await names_of(api, account), "email": f"{MARK}-{uuid.uuid4().hex}@example.org"}
     if mutation not in TARGETS:
         return [keyed(filled(variables_of("Mutation", mutation), names))]
-    ids = [victim.ids[name] for name in ("task", "trashed", "token", "user")]
-    return [keyed(filled(with_value(TARGETS[mutation], id), names)) for id in ids]
+    return [keyed(filled(with_value(TARGETS[mutation], id), names)) for id in victim.ids.values()]
 
 
 def payload_of(answer: str, mutation: str) -> dict[str, Any]:

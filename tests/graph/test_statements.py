@@ -1,6 +1,7 @@
 """How many SQL statements an operation takes, whatever the number of rows, and which columns they read."""
 
 import uuid
+from itertools import zip_longest
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence.connections.readers import Reader
 from persistence.models import Task, User
+from persistence.models.base import entities
 from persistence.models.ids import new_id
 from tests.conftest import QUICK_HASH, Account, Api
 from tests.graph.operations import new_task
 from tests.graph.samples import fields_of, filled, operation, variables_of
+from tests.rows import row_of
 
 pytestmark = pytest.mark.anyio
 
@@ -29,6 +32,19 @@ async def people(engine: AsyncEngine, count: int, tasks: int) -> str:
         await connection.execute(insert(User), users)
         await connection.execute(insert(Task), rows)
     return name
+
+
+async def filled_with(engine: AsyncEngine, account: Account, number: int) -> tuple[dict[str, str], list[str]]:
+    """Make so many rows of each table of somebody: an id of each type by its name, and all of them."""
+    ids = {"user": [str(account.id)]}
+    async with engine.begin() as connection:
+        for entity, model in entities().items():
+            if model is not User:
+                rows = [row_of(model, account.id, n) for n in range(number)]
+                await connection.execute(insert(model), rows)
+                ids[entity.lower()] = [str(row["id"]) for row in rows]
+    mixed = [id for each in zip_longest(*ids.values()) for id in each if id]
+    return {name: of_type[0] for name, of_type in ids.items()}, mixed
 
 
 @pytest.fixture
@@ -84,13 +100,10 @@ async def test_every_question_takes_as_many_statements_for_many_rows_as_for_one(
         counts = []
         for number in (1, 50):
             account: Account = await new_account()
-            rows = [{"id": new_id(), "owner_id": account.id, "title": str(n)} for n in range(number)]
-            async with engine.begin() as connection:
-                await connection.execute(insert(Task), rows)
-            names = {"user": str(account.id), "task": str(rows[0]["id"]), "token": str(account.viewer.token_id)}
+            names, ids = await filled_with(engine, account, number)
             variables = filled(variables_of("Query", name), names)
             if name == "nodes":
-                variables["ids"] = [str(row["id"]) for row in rows] + [str(account.id), str(account.viewer.token_id)]
+                variables["ids"] = ids[:90]
             answer = await api.run(operation("Query", name, depth=3), account, **variables)
             assert [error.extensions for error in answer.errors] == ([] if name != "users" else [{"code": "FORBIDDEN"}])
             counts.append(answer.statements)
@@ -172,10 +185,9 @@ async def test_a_row_more_is_read_only_to_know_whether_there_is_more(
 
 
 async def test_nothing_secret_is_ever_read_for_an_answer(
-    api: Api, admin: Account, account: Account, statements: list[str]
+    api: Api, engine: AsyncEngine, admin: Account, account: Account, statements: list[str]
 ) -> None:
-    task = await new_task(api, account)
-    names = {"user": str(account.id), "task": task["id"], "token": str(account.viewer.token_id)}
+    names, _ = await filled_with(engine, account, 1)
     for name in fields_of("Query"):
         await api(operation("Query", name, depth=3), admin, **filled(variables_of("Query", name), names))
 

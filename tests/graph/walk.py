@@ -12,17 +12,28 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence import access, tokens
-from persistence.models import Scope, TokenKind
+from persistence.models import Change, Scope, TokenKind
+from persistence.models.base import entities
 from persistence.session import Session
 from persistence.viewer import Viewer
 from tests.conftest import Account, Api
 from tests.graph.operations import done, new_task
-from tests.graph.samples import SCHEMA, Place, fields_of, filled, operation, places, with_value
+from tests.graph.samples import (
+    SCHEMA,
+    Place,
+    creations,
+    fields_of,
+    filled,
+    operation,
+    places,
+    variables_of,
+    with_value,
+)
 
 PUBLIC = {"signUp", "signIn"}
 # Where a client chooses the id of what it makes. Ids are unique in the whole store, so one that is taken cannot be
 # had; nobody can guess one, and the answer shows nothing of what has it.
-CHOSEN = {f"{kind}.id" for kind in ("SignUpInput", "CreateTaskInput", "CreateTokenInput", "CreateUserInput")}
+CHOSEN = {f"{kind}.id" for kind in ("SignUpInput", *(f"Create{entity}Input" for entity in entities()))}
 MARK = "hidden-treasure"
 VARYING = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"  # ids
@@ -74,6 +85,7 @@ async def new_victim(api: Api, new_account: Any, task_id: str | None = None) -> 
     revoked = await done(api, "createToken", account, name=f"{MARK} token", scopes=["READ"])
     await done(api, "revokeToken", account, id=revoked["token"]["id"])
     ids = {
+        **{entity.lower(): id for entity, id in (await made_by(api, account, marked=True)).items()},
         "user": str(account.id),
         "task": task["id"],
         "trashed": trashed["id"],
@@ -92,15 +104,30 @@ def names_in(enumeration: str) -> list[str]:
 
 async def names_of(api: Api, account: Account) -> dict[str, str]:
     """What the samples of somebody are filled with."""
-    task = await new_task(api, account, title="Own")
-    token = await done(api, "createToken", account, name="Own", scopes=["READ"])
     return {
+        **{entity.lower(): id for entity, id in (await made_by(api, account)).items()},
         "email": f"{uuid.uuid4().hex}@example.org",
         "own_email": account.email,
         "user": str(account.id),
-        "task": task["id"],
-        "token": token["token"]["id"],
     }
+
+
+async def made_by(api: Api, account: Account, *, marked: bool = False) -> dict[str, str]:
+    """The id of a new thing of each type that somebody can make, by its name; `marked`: with all texts it may have."""
+    made = {}
+    for entity, mutation in creations().items():
+        given = filled(variables_of("Mutation", mutation), {})["input"]
+        payload = await done(api, mutation, account, **given, **(marks(mutation) if marked else {}))
+        made[entity] = payload[entity[0].lower() + entity[1:]]["id"]
+    return made
+
+
+def marks(mutation: str) -> dict[str, Any]:
+    """The mark, or a list of it, for every text in the input of a mutation that may be absent."""
+    kind: Any = get_named_type(fields_of("Mutation")[mutation].args["input"].type)
+    texts = {name: field.type for name, field in kind.fields.items() if get_named_type(field.type).name == "String"}
+    del texts["idempotencyKey"]
+    return {name: [MARK] if "[" in str(type_) else MARK for name, type_ in texts.items() if "!" not in str(type_)[-1:]}
 
 
 async def limited(engine: AsyncEngine, account: Account, scopes: tuple[Scope, ...]) -> Account:
@@ -149,7 +176,9 @@ async def everything(engine: AsyncEngine, user_id: Any) -> dict[str, Any]:
     """All rows of somebody, as they are."""
     async with engine.connect() as connection:
         found = {}
-        for table, owner in {"users": "id", "tasks": "owner_id", "tokens": "user_id", "changes": "owner_id"}.items():
+        models: list[Any] = [*entities().values(), Change]
+        for model in models:
+            table, owner = model.__tablename__, model.__owner__
             rows = await connection.execute(
                 text(f"SELECT to_jsonb(t) - 'last_used_at' FROM {table} AS t WHERE {owner} = :id ORDER BY 1"),
                 {"id": user_id},

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from persistence import access, tasks
+from persistence import access
 from persistence.access import OWNER, Reach
 from persistence.lists.filters import Filterable, Relation
 from persistence.models import Base, Change, ClosedAccount, Role, Scope, Task, Token, User
 from persistence.session import Session
 from tests.conftest import Account
 from tests.persistence.conftest import Write
+from tests.rows import row_of
 
 pytestmark = pytest.mark.anyio
 
@@ -25,8 +26,11 @@ VIEWERS = {
 viewers = pytest.mark.parametrize(("role", "scopes"), VIEWERS.values(), ids=VIEWERS)
 
 
-async def with_a_task(write: Write, account: Account) -> Account:
-    await write(lambda s: tasks.create(s, account.viewer, title="x"), actor_id=account.id)
+async def with_everything(write: Write, account: Account) -> Account:
+    async def work(session: Session) -> None:
+        session.add_all(model(**row_of(model, account.id)) for model in MODELS if model is not User)
+
+    await write(work, actor_id=account.id)
     return account
 
 
@@ -41,8 +45,8 @@ async def found(session: Session, model: type[Base], *which: Any) -> set[Any]:
 async def test_statements_and_answers_about_rows_agree(
     write: Write, session: Session, new_account: Any, model: type[Base], role: Role, scopes: tuple[Scope, ...]
 ) -> None:
-    viewer = (await with_a_task(write, await new_account(role, scopes))).viewer
-    other = await with_a_task(write, await new_account())
+    viewer = (await with_everything(write, await new_account(role, scopes))).viewer
+    other = await with_everything(write, await new_account())
     reach = access.reach(viewer)
     owned = OWNER[model].in_([viewer.id, other.id])
     rows = list(await session.scalars(select(model).where(owned)))
@@ -72,7 +76,7 @@ async def test_the_log_is_seen_as_the_rows_are(
 async def test_nobody_sees_what_a_closed_account_had(
     write: Write, session: Session, new_account: Any, admin: Account, model: type[Base]
 ) -> None:
-    account = await with_a_task(write, await new_account())
+    account = await with_everything(write, await new_account())
     session.add(ClosedAccount(user_id=account.id, actor_id=None))  # in a transaction that is undone
     await session.flush()
 

@@ -23,7 +23,7 @@ from persistence.connections.failures import UnknownOutcome, is_unreachable, sql
 from persistence.connections.readers import readers_of
 from persistence.models import Change, Task, TaskPriority, TaskStatus, User
 from persistence.rows.reading import Statement, by_ids
-from persistence.rules.errors import Conflict, DomainError
+from persistence.rules.errors import Conflict, DomainError, NotFound
 from persistence.session import Session
 from persistence.settings import Settings
 from tests.conftest import QUICK_HASH, Account
@@ -377,7 +377,7 @@ async def test_of_a_transaction_that_fails_nothing_remains(session: Session, acc
     async def work(session: Session) -> None:
         session.add(Task(owner_id=account.id, title="lost"))
         await session.flush()
-        raise DomainError("no")
+        raise NotFound("task")
 
     with pytest.raises(DomainError):
         await session.transact(work)

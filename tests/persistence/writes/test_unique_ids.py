@@ -23,6 +23,7 @@ from persistence.writes.unique_ids import EVENTS
 from tests.conftest import QUICK_HASH, Account
 from tests.persistence.conftest import Raw, Write, broken_constraint
 from tests.persistence.test_migrations import execute
+from tests.rows import row_of
 
 MODELS = list(entities().values())
 BEFORE = "0004"
@@ -39,9 +40,20 @@ async def connection(engine: AsyncEngine) -> Any:
 async def used_ids(write: Write, new_account: Any) -> dict[str, uuid.UUID]:
     """An id of each type, and one of a task that was purged; all somebody else's."""
     other = await new_account()
-    task, purged = [await write(lambda s: tasks.create(s, other.viewer, title="theirs")) for _ in range(2)]
+    purged = await write(lambda s: tasks.create(s, other.viewer, title="theirs"))
     await write(lambda s: tasks.purge(s, other.viewer, purged.id))
-    return {"User": other.id, "Token": other.viewer.token_id, "Task": task.id, "purged": purged.id}
+    return {"User": other.id, **await rows_of(write, other), "purged": purged.id}
+
+
+async def rows_of(write: Write, account: Account) -> dict[str, uuid.UUID]:
+    """A new row of each table that somebody owns something in: its id by the name of its type."""
+    rows = {name: row_of(model, account.id) for name, model in entities().items() if name != "User"}
+
+    async def work(session: Session) -> None:
+        session.add_all(entities()[name](**values) for name, values in rows.items())
+
+    await write(work)
+    return {name: values["id"] for name, values in rows.items()}
 
 
 def test_every_type_of_the_api_has_an_owner_and_an_id() -> None:
@@ -55,7 +67,7 @@ async def test_no_way_of_writing_gives_a_row_an_id_that_anything_has_or_had(
     model: type[Base], connection: AsyncConnection, write: Write, account: Account, new_account: Any
 ) -> None:
     """A row of each table is taken out and put in again with another id: so new tables are tried as well."""
-    await write(lambda s: tasks.create(s, account.viewer, title="mine"))
+    await rows_of(write, account)
     taken, table = await used_ids(write, new_account), model.__tablename__
     assert set(taken) == {*entities(), "purged"}
     columns = ", ".join(c.name for c in model.__table__.columns if c.computed is None and c.name != "id")
