@@ -18,6 +18,7 @@ from graph.writes import mutations
 from graph.writes.mutations import given, mutation, optional, present
 from persistence import models
 from persistence.models import Task as TaskRow
+from persistence.models.base import entities
 
 
 def lines(query: type, change: type | None = None) -> list[str]:
@@ -43,7 +44,7 @@ def test_a_disagreement_ends_the_start_with_all_that_is_missing() -> None:
 
     assert str(caught.value).splitlines() == [
         "Ghost: a Node without a model",
-        *(f"{name}: a model with __entity__, and no Node of that name" for name in ("Task", "Token", "User")),
+        *(f"{name}: a model with __entity__, and no Node of that name" for name in entities()),
     ]
 
 
