@@ -97,6 +97,8 @@ def of_list(here: str, field: GraphQLField) -> Iterator[str]:
     if listing is None:
         yield f"{here}: {entity} has no Listing"
         return
+    if "check" not in field.extensions["strawberry-definition"].metadata:
+        yield f"{here}: its arguments are checked too late; it needs the metadata of_list({entity}'s listing)"
     if "filter" in field.args:
         yield from of_filter(origin(get_named_type(field.args["filter"].type)), listing.filterable)
     if "orderBy" in field.args:

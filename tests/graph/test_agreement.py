@@ -109,6 +109,7 @@ def test_a_list_is_filtered_and_sorted_by_what_its_table_has() -> None:
 
     said = lines(Query)
 
+    assert "Query.tasks: its arguments are checked too late; it needs the metadata of_list(Task's listing)" in said
     assert [line for line in said if line.startswith("Odd")] == [
         "OddFilter.colour: Task has no column or relation of that name to filter by",
         "OddFilter.title: DateTimeFilter compares no String",
