@@ -76,6 +76,11 @@ def choices(kind: type[enum.StrEnum], column: str) -> tuple[Enum, CheckConstrain
     return Enum(kind, native_enum=False, length=20, name=column, values_callable=lambda members: values), check
 
 
+def rule(sql: str, name: str, field: str, words: str) -> CheckConstraint:
+    """A rule about rows, with what it says to people of a field when the database finds it broken."""
+    return CheckConstraint(sql, name=name, info={"rule": (words, field)})
+
+
 class Identified:
     """A UUIDv7 key, made by the application or chosen by the client that creates the row.
 

@@ -4,11 +4,11 @@ import enum
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Index, String, Text, text
+from sqlalchemy import ARRAY, BigInteger, ForeignKey, Index, String, Text, text
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.models.base import Base, Identified, SoftDeleted, Timestamped, Versioned, choices
+from persistence.models.base import Base, Identified, SoftDeleted, Timestamped, Versioned, choices, rule
 from persistence.models.characters import one_line
 from persistence.models.derived import derived
 from persistence.words import mark
@@ -42,11 +42,31 @@ class Task(Identified, Timestamped, Versioned, SoftDeleted, Base):
     __owner__ = "owner_id"
     __table_args__ = (
         # Few rules: PostgreSQL plans all of them anew for every row that is written.
-        CheckConstraint(one_line("title"), name="title_length"),
-        CheckConstraint(f"char_length(description) <= {DESCRIPTION_MAX}", name="description_length"),
+        rule(
+            one_line("title"),
+            "title_length",
+            "title",
+            "title must have 1 to 500 characters in one line, to be seen at both ends.",
+        ),
+        rule(
+            f"char_length(description) <= {DESCRIPTION_MAX}",
+            "description_length",
+            "description",
+            "description must have at most 10,000 characters.",
+        ),
         # A function of the migrations: at most 20 tags of 1 to 50 characters, each once (`characters.one_tag`).
-        CheckConstraint("tags_are_valid(tags)", name="tags"),
-        CheckConstraint("(status = 'done') = (completed_at IS NOT NULL)", name="completed_when_done"),
+        rule(
+            "tags_are_valid(tags)",
+            "tags",
+            "tags",
+            "tags must be at most 20, of 1 to 50 visible characters, in lower case, each once.",
+        ),
+        rule(
+            "(status = 'done') = (completed_at IS NOT NULL)",
+            "completed_when_done",
+            "status",
+            "A task has a completion time exactly when it is done.",
+        ),
         # The last sort key is always the id; every list is one walk along one of these.
         Index(None, "owner_id", "created_at", "id"),
         Index(None, "owner_id", "due_at", "id"),

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.models.base import Base, Identified, Timestamped, choices
+from persistence.models.base import Base, Identified, Timestamped, choices, rule
 from persistence.models.characters import one_line
 
 NAME_MAX = 200
@@ -31,12 +31,20 @@ class Token(Identified, Timestamped, Base):
     __owner__ = "user_id"
     __private__ = frozenset({"secret_hash"})
     __table_args__ = (
-        CheckConstraint(one_line("name"), name="name_length"),
-        CheckConstraint(
-            "cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'write', 'admin']::varchar[]", name="scopes"
+        rule(
+            one_line("name"),
+            "name_length",
+            "name",
+            "name must have 1 to 200 characters in one line, to be seen at both ends.",
+        ),
+        rule(
+            "cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'write', 'admin']::varchar[]",
+            "scopes",
+            "scopes",
+            "scopes must name at least one scope, and no unknown one.",
         ),
         CheckConstraint("octet_length(secret_hash) = 32", name="secret_hash_length"),
-        CheckConstraint("expires_at > created_at", name="expires_after_creation"),
+        rule("expires_at > created_at", "expires_after_creation", "expiresAt", "expiresAt must be in the future."),
         Index(None, "user_id", "created_at", "id"),
     )
 

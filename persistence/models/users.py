@@ -2,10 +2,10 @@
 
 import enum
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, String, Text, text
+from sqlalchemy import BigInteger, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.models.base import Base, Identified, Timestamped, Versioned, choices
+from persistence.models.base import Base, Identified, Timestamped, Versioned, choices, rule
 from persistence.models.characters import one_line
 from persistence.models.derived import derived
 from persistence.words import mark
@@ -30,11 +30,27 @@ class User(Identified, Timestamped, Versioned, Base):
     __table_args__ = (
         # Kept folded, so that uniqueness and order need no expression. Collation C: the same order everywhere.
         # No more than what accounts keep that are older than the rules for addresses.
-        CheckConstraint("email !~ '[A-Z]'", name="email_folded"),
-        CheckConstraint(r"email ~ '^[^@\t-\r ]+@[^@\t-\r ]+$'", name="email_form"),
-        CheckConstraint(one_line("name"), name="name_length"),  # the type has the greatest length already
+        rule("email !~ '[A-Z]'", "email_folded", "email", "email must be in lower case."),
+        rule(
+            r"email ~ '^[^@\t-\r ]+@[^@\t-\r ]+$'",
+            "email_form",
+            "email",
+            "email must be an address such as ada@example.org.",
+        ),
+        # The type has the greatest length already.
+        rule(
+            one_line("name"),
+            "name_length",
+            "name",
+            "name must have 1 to 200 characters in one line, to be seen at both ends.",
+        ),
         # A function of the migrations: the names in `persistence.rules.zones`.
-        CheckConstraint("is_time_zone(time_zone)", name="time_zone_present"),
+        rule(
+            "is_time_zone(time_zone)",
+            "time_zone_present",
+            "timeZone",
+            "timeZone must be an IANA time zone such as Europe/Berlin.",
+        ),
         Index(None, "created_at", "id"),
         Index(None, "name_key", "id"),
         Index("ix_users_uncut", "id", postgresql_where=text("text_mark IS NULL")),

@@ -19,34 +19,9 @@ CONFLICTS: dict[str, tuple[str, Code, str]] = {
     **dict.fromkeys(["pk_entities", *(f"pk_{model.__tablename__}" for model in entities().values())], ID_TAKEN),
 }
 RULES: dict[str, tuple[str, str]] = {
-    "ck_users_email_folded": ("email must be in lower case.", "email"),
-    "ck_users_email_form": ("email must be an address such as ada@example.org.", "email"),
-    "ck_users_name_length": (
-        "name must have 1 to 200 characters in one line, to be seen at both ends.",
-        "name",
-    ),
-    "ck_users_time_zone_present": ("timeZone must be an IANA time zone such as Europe/Berlin.", "timeZone"),
-    "ck_tokens_name_length": (
-        "name must have 1 to 200 characters in one line, to be seen at both ends.",
-        "name",
-    ),
-    "ck_tokens_scopes": ("scopes must name at least one scope, and no unknown one.", "scopes"),
-    "ck_tokens_expires_after_creation": ("expiresAt must be in the future.", "expiresAt"),
-    "ck_tasks_title_length": (
-        "title must have 1 to 500 characters in one line, to be seen at both ends.",
-        "title",
-    ),
-    "ck_tasks_description_length": ("description must have at most 10,000 characters.", "description"),
-    "ck_tasks_tags": (
-        "tags must be at most 20, of 1 to 50 visible characters, in lower case, each once.",
-        "tags",
-    ),
-    "ck_tasks_completed_when_done": ("A task has a completion time exactly when it is done.", "status"),
-}
-# A rule of a model may bring its words along: `CheckConstraint(..., info={"rule": (words, field)})`.
-RULES |= {
     str(check.name): check.info["rule"] for table in TABLES for check in table.constraints if "rule" in check.info
 }
+"""What the rules of models say, and of which field (`persistence.models.base.rule`)."""
 OWNERS = {
     str(key.name): model.__owner__
     for model, table in zip(entities().values(), TABLES, strict=True)
