@@ -61,7 +61,6 @@ from graph.writes.mutations import (
     unless_given,
 )
 from persistence import nodes, tasks
-from persistence.access import Reach
 from persistence.lists.listing import Trash
 from persistence.models import Task as TaskRow
 from persistence.models import TaskPriority, TaskStatus
@@ -302,8 +301,8 @@ class TaskQuery:
         trash: InTrash = Trash.EXCLUDE,
         scope: Scope = ListScope.OWN,
     ) -> Connection[Task]:
-        arguments = Arguments(first, after, last, before, filter, order_by, search, trash)
-        return connect(info, Task, tasks.LISTING, arguments, Reach(scope.value))  # type: ignore[no-any-return]  # an awaitable
+        arguments = Arguments(first, after, last, before, filter, order_by, search, trash, scope)
+        return connect(info, Task, tasks.LISTING, arguments)  # type: ignore[no-any-return]  # an awaitable
 
 
 P = TypeVar("P", bound=TaskPayload)

@@ -23,6 +23,7 @@ class Run(Protocol):
     """Arguments of fields that were converted, for all their parents."""
     variable_values: VariableValues
     collected_errors: Any
+    context_value: Any
     hide_suggestions: bool
     type_resolver: Any
 

@@ -12,7 +12,7 @@ import strawberry
 
 from graph.execution.compiling.checks import place
 from graph.execution.preparing.lookahead import selected
-from graph.lists.arguments import Arguments, Part, encode_cursor, part_of
+from graph.lists.arguments import Arguments, ListScope, Part, encode_cursor, part_of
 from graph.request.columns import columns_at, once_per_field, place_of
 from graph.request.context import Context, Info
 from graph.request.loaders import Loader
@@ -157,12 +157,20 @@ def selection_of(info: Info, kind: type) -> Selection:
     )
 
 
-def connect(info: Info, kind: type, listing: Listing, arguments: Arguments, reach: Reach = Reach.OWN) -> Any:
-    """An awaitable of the connection a field answers with: of what is the viewer's own, or of everybody's."""
+def connect(info: Info, kind: type, listing: Listing, arguments: Arguments, reach: Reach | None = None) -> Any:
+    """An awaitable of the connection a field answers with.
+
+    `reach` says whose rows it lists, the viewer's or everybody's; None: the argument `scope` does.
+    """
     selection = once_per_field(info, "selection", lambda: selection_of(info, kind))
+    part = _part(info, listing, arguments)
+    reach = reach or REACHES[part.scope]
     viewer = info.context.admin() if reach is Reach.ALL else info.context.reader()
-    part, owner = _part(info, listing, arguments), access.listed(viewer, reach)
+    owner = access.listed(viewer, reach)
     return _root(info.context, part if owner is None else part.below(owner), selection)
+
+
+REACHES = {ListScope.OWN: Reach.OWN, ListScope.ALL: Reach.ALL}
 
 
 def connections(info: Info, kind: type, listing: Listing, arguments: Arguments) -> Loader:

@@ -104,6 +104,7 @@ class GraphQLEndpoint:
         self.websockets = WebSocketEndpoint(self.service)
         self._watch = Watch()
         self._unfinished = 0  # bytes of bodies that are not there whole yet
+        self._vary = VARY_ORIGIN if options.any_origin_allowed else VARY
         self._ids, self._count = token_hex(6), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -251,7 +252,7 @@ class GraphQLEndpoint:
         body = self.engine.encode(result)
         record.status, record.bytes = status, len(body)
         headers = [CONTENT_TYPES[media or JSON], (b"x-request-id", record.request_id.encode()), NO_SNIFFING]
-        headers.append(VARY_ORIGIN if self.options.any_origin_allowed else VARY)
+        headers.append(self._vary)
         if scope["method"] != "POST" or status != 200:
             headers.append(NO_STORE)
         if extra:

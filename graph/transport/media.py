@@ -65,7 +65,7 @@ def preferred(header: bytes | None, page: bool = False) -> str | None:
     The highest quality wins, then the order in the header. A wildcard stands for `application/json`, since nobody who
     asks for "anything" said that they know the newer type and the status codes that come with it.
     """
-    if header is None or header == b"*/*" or not header.strip():  # an empty one asks for nothing in particular
+    if header is None or header == b"*/*":
         return JSON
     if len(header) > REMEMBERED_LENGTH:
         return _preferred.__wrapped__(header, page)
@@ -74,6 +74,8 @@ def preferred(header: bytes | None, page: bool = False) -> str | None:
 
 @lru_cache(256)
 def _preferred(header: bytes, page: bool) -> str | None:
+    if not header.strip():
+        return JSON  # an empty one asks for nothing in particular
     ranges: dict[str, tuple[float, int]] = {}
     for position, item in enumerate(_items(header.decode("latin-1"))):
         parsed = _media_type(item)

@@ -45,7 +45,11 @@ MAX_ERRORS = 50
 
 
 def checked(check: Check) -> dict[str, Any]:
-    """The metadata of a field whose arguments are checked before anything runs."""
+    """The metadata of a field whose arguments are checked before anything runs.
+
+    Its resolver looks at what the check returned, and gets no arguments where there is such a thing: they would be made
+    a second time. So all of them have defaults.
+    """
     return {"check": check}
 
 

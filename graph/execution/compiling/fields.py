@@ -44,6 +44,7 @@ class Field(Position):
         "member",
         "nodes",
         "parent_type",
+        "place",
         "resolve",
         "template",
     )
@@ -54,6 +55,7 @@ class Field(Position):
         super().__init__(definition.type, details)
         self.key, self.definition, self.parent_type = key, definition, parent_type
         self.nodes = to_nodes(details)
+        self.place = parent_type.name, id(self.nodes[0])  # as `checks.place` says it
         self.resolve: Callable[..., Any] = definition.resolve  # type: ignore[assignment]  # or the executor's own
         # The value, when it is the same for all objects.
         self.constant: str | None = None

@@ -48,7 +48,18 @@ def copied(value: Any) -> Any:
 class Direct:
     """A resolver function and how it wants to be called."""
 
-    __slots__ = ("arguments", "config", "field", "function", "info_class", "info_name", "parents", "registry", "self_")
+    __slots__ = (
+        "arguments",
+        "config",
+        "field",
+        "function",
+        "has_check",
+        "info_class",
+        "info_name",
+        "parents",
+        "registry",
+        "self_",
+    )
 
     def __init__(self, schema: Any, field: StrawberryField) -> None:
         resolver: Any = field.base_resolver
@@ -59,6 +70,7 @@ class Direct:
         self.self_ = bool(resolver.self_parameter)
         self.parents = [p.name for p in (resolver.parent_parameter, resolver.root_parameter) if p]
         self.info_name = resolver.info_parameter.name if resolver.info_parameter else None
+        self.has_check = "check" in field.metadata
 
     def call(self, run: Run, owner: Field, source: Any, info: Any) -> Any:
         """What the resolver returns for the source."""
@@ -75,8 +87,11 @@ class Direct:
     def converted(self, run: Run, owner: Field, info: Any) -> dict[str, Any]:
         """The arguments as Strawberry hands them over, converted once for all parents, each with copies of its own.
 
-        Those without variables that nobody can change are converted once for good.
+        Those without variables that nobody can change are converted once for good. A resolver that looks at what a
+        check of them found out needs them no more.
         """
+        if self.has_check and owner.place in getattr(run.context_value, "checked", ()):
+            return {}
         if owner.constants is not None:
             return owner.constants.copy()
         known = run.converted.get(owner, UNSEEN)

@@ -98,6 +98,12 @@ class Bounds:
             raise given.refusal.with_traceback(None)
         if not variables:
             return
+        for value in variables.values():
+            if type(value) in CONTAINERS:
+                break
+        else:  # nearly always
+            if given.values + len(variables) <= self.values:
+                return
         values, longest = given.values + len(variables), 0
         largest, most = "", 0
         for name, value in variables.items() if values <= self.values else ():
