@@ -30,6 +30,7 @@ BLANK, AT_ENDS, BREAKS = members(characters.BLANK), members(characters.AT_ENDS),
 SELECTORS, FLAG_TAGS = members(characters.SELECTORS), members(characters.TAGS)
 IN_NO_LINE = re.compile(f"[\\x00{regular(characters.IN_NO_LINE)}\ud800-\udfff]")
 IN_NO_TEXT = re.compile(f"[\\x00{regular(characters.IN_NO_TEXT)}\ud800-\udfff]")
+PLAIN_LINES = re.compile("[\t\n -~]*")
 LINE_ENDS = re.compile("\r\n?|[\v\f\x1c-\x1e\x85\u2028\u2029]")
 DIRECTIONS = re.compile("[\u202a-\u202c\u2066-\u2069]")
 CLOSES = {"\u202c": "\u202a\u202b", "\u2069": "\u2066\u2067\u2068"}
@@ -102,6 +103,8 @@ def lines(text: str) -> str:
     """A text of several lines as it is stored: they end with U+000A, and white space at the ends stays, because it
     means something in Markdown. Raises `Wrong`.
     """
+    if PLAIN_LINES.fullmatch(text):
+        return text if text.strip() else ""
     text = LINE_ENDS.sub("\n", normal(text))
     if not (cut := trimmed(text)):
         return ""

@@ -89,6 +89,8 @@ class Checked:
 
     def tags(self, values: Sequence[str], field: str = "tags") -> list[str]:
         """Tags as they are stored, each once, in the order in which they came first."""
+        if not values:
+            return []
         tags = []
         for index, value in enumerate(values):
             try:

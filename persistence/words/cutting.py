@@ -93,6 +93,7 @@ class _Classes(dict[int, str]):
 _CLASSES = _Classes({ord(apostrophe): "a" for apostrophe in APOSTROPHES} | {0x2044: " "})  # the slash in a fraction
 _TOKENS = re.compile("w+(?:aw+)*|u+|ff?|st*")
 _ASCII = re.compile("[a-z0-9]+(?:'[a-z0-9]+)*")
+_PLAIN = bytes(ord(chr(code).lower()) if code < 128 and chr(code).isalnum() else ord(" ") for code in range(256))
 _APOSTROPHE = re.compile(f"[{APOSTROPHES}]")
 
 
@@ -134,8 +135,8 @@ def document(*texts: str) -> str:
     for text in texts:
         if text:
             if text.isascii() and "'" not in text:
-                found = _ASCII.findall(text.lower())
-                entries += [f"'{word[:LONGEST]}':{n}{weight}" for n, word in enumerate(found, place)]
+                found = text.encode().translate(_PLAIN).decode().split()  # a third of the time of the expression
+                entries += [f"{word[:LONGEST]}:{n}{weight}" for n, word in enumerate(found, place)]
                 place += len(found)
             else:
                 for word in cut(text, place):

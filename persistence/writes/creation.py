@@ -225,7 +225,11 @@ async def write(creation: Creation, readers: Readers, rows: list[dict[str, Any]]
 async def _write_together(statement: Statement[Any], readers: Readers, rows: list[dict[str, Any]]) -> list[Any]:
     given = []
     for place, row in enumerate(rows):
-        members = {name: _as_json(value) for name, value in row.items()}
+        members = {
+            name: TEXTS[kind](value) if (kind := type(value)) in TEXTS else value
+            for name, value in row.items()
+            if value is not None  # what is absent is null
+        }
         members["place"] = place
         given.append(members)
     answers: list[Any] = [None] * len(rows)
