@@ -136,7 +136,7 @@ def document(*texts: str) -> str:
         if text:
             if text.isascii() and "'" not in text:
                 found = text.encode().translate(_PLAIN).decode().split()  # a third of the time of the expression
-                entries += [f"{word[:LONGEST]}:{n}{weight}" for n, word in enumerate(found, place)]
+                entries += [f"'{word[:LONGEST]}':{n}{weight}" for n, word in enumerate(found, place)]
                 place += len(found)
             else:
                 for word in cut(text, place):
