@@ -35,7 +35,7 @@ def address(text: str) -> str:
     for character in local + "".join(set(domain) - JOINERS):  # of joiners in domains IDNA has rules
         if character in texts.BLANK or unicodedata.category(character) in ("Cc", "Cs", "Co", "Cn"):
             raise Wrong(texts.named(character))
-    local, domain = folded(local), domain.lower()
+    local, domain = folded(local), domain.lower() if domain.isascii() else domain
     octets = len(local.encode())
     if octets > LOCAL_MAX:
         raise TooLong(f"has {octets:,} octets before the @; at most {LOCAL_MAX} are allowed")

@@ -33,6 +33,7 @@ DOMAIN_OF_190 = ".".join(["d" * 62, "d" * 62, "d" * 61, "dd"])
         ("ame\u0301lie@example.org", "am\u00e9lie@example.org"),
         ("\u7528\u6237@\u4f8b\u3048.\u30c6\u30b9\u30c8", "\u7528\u6237@xn--r8jz45g.xn--zckzah"),
         ("\u03a3\u0391\u03a3@example.org", "\u03c3\u03b1\u03c2@example.org"),
+        ("a@x.\u03a3\u0391\u03a3", "a@x.xn--mxa9ab"),  # as UTS 46 maps it, whatever stands behind
         ("l" * 64 + "@" + DOMAIN_OF_189[:189], "l" * 64 + "@" + DOMAIN_OF_189[:189]),
         ("", ""),
         ("\u2800", ""),
