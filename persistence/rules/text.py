@@ -11,11 +11,10 @@ import idna
 from persistence.models import characters
 from persistence.models.characters import Ranges, regular
 from persistence.models.tasks import TAG_MAX
+from persistence.words.folding import MARKS_MAX, is_stream_safe
 
 LONGEST = 4
 """So many times its greatest length a text may have before it is composed: U+1F82 is made of four characters."""
-MARKS_MAX = 30
-"""Combining marks in a row: Unicode Standard Annex 15, Stream-Safe Text Format. Ordering them takes quadratic time."""
 TYPED_MAX = 1_000
 """Characters that are composed of what somebody types to sign in; more are no address and no password of anybody."""
 TAG_TYPED_MAX = LONGEST * TAG_MAX
@@ -52,16 +51,6 @@ def composed(text: str) -> str:
     if text.isascii() or not is_stream_safe(text):
         return text
     return unicodedata.normalize("NFC", text)
-
-
-def is_stream_safe(text: str) -> bool:
-    """Whether no more than `MARKS_MAX` combining marks follow each other."""
-    marks = 0
-    for character in text:
-        marks = marks + 1 if unicodedata.combining(character) else 0
-        if marks > MARKS_MAX:
-            return False
-    return True
 
 
 def trimmed(text: str) -> str:

@@ -9,6 +9,9 @@ import re
 import unicodedata
 from typing import Final
 
+MARKS_MAX: Final = 30
+"""Combining marks in a row: Unicode Standard Annex 15, Stream-Safe Text Format. Ordering them takes quadratic time."""
+
 ACCENTS: Final = (
     "\u0300-\u036f\u0483-\u0489"  # Latin, Greek, Cyrillic
     "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"  # Hebrew points and accents
@@ -40,7 +43,25 @@ class _Letters(dict[int, str]):
 _LETTERS = _Letters(
     str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ŧ": "t", "\u0131": "i", "ŋ": "n"})
     | str.maketrans({"æ": "ae", "œ": "oe", "þ": "th"})
+    # Keyboards of Arabic, Persian and Urdu have different ones for what readers take for one letter.
+    | str.maketrans({"ک": "ك", "ی": "ي", "ى": "ي", "ة": "\u0647"})
 )
+_GERSHAYIM = re.compile('(?<=[\u0591-\u05ea])"(?=[\u05d0-\u05ea])')
+
+
+def with_gershayim(text: str) -> str:
+    """The text with the mark of Hebrew abbreviations (U+05F4) where people type a quote for it, between letters."""
+    return _GERSHAYIM.sub("\u05f4", text) if '"' in text else text
+
+
+def is_stream_safe(text: str) -> bool:
+    """Whether no more than `MARKS_MAX` combining marks follow each other."""
+    marks = 0
+    for character in text:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks > MARKS_MAX:
+            return False
+    return True
 
 
 def fold(text: str) -> str:
@@ -48,10 +69,14 @@ def fold(text: str) -> str:
     if text.isascii():
         return text.lower()
     # Without accents first, which take long to be put in order. An acute alone would become a space.
-    text = unicodedata.normalize("NFKD", _LEFT_OUT.sub(r"\1", text.replace("\u00b4", "'")))
+    text = _LEFT_OUT.sub(r"\1", text.replace("\u00b4", "'"))
+    if not is_stream_safe(text):
+        # No text that is stored: to order so many marks takes quadratic time.
+        return _LEFT_OUT.sub(r"\1", text.casefold()).translate(_LETTERS)
+    text = unicodedata.normalize("NFKD", text)
     text = _LEFT_OUT.sub(r"\1", text).casefold()
     text = _LEFT_OUT.sub(r"\1", unicodedata.normalize("NFKD", text))
-    return unicodedata.normalize("NFC", text.translate(_LETTERS))
+    return unicodedata.normalize("NFC", with_gershayim(text.translate(_LETTERS)))
 
 
 def folded(text: str) -> str | None:

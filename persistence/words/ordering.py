@@ -23,7 +23,6 @@ _AFTER = {
     **dict(zip("پچژگ", "بجزك", strict=True)),
     **dict(zip("əɛɔʒ", "eeoz", strict=True)),
 }
-_SAME = {"ک": "ك", "ی": "ي"}
 
 
 class _Places(dict[int, str]):
@@ -44,7 +43,6 @@ _PLACES = _Places(
     {ord(mark): chr(n) for n, mark in enumerate(PUNCTUATION, 3)}
     | {ord(letter): letter for letter in "abcdefghijklmnopqrstuvwxyz0123456789"}
     | {ord(letter): before + AFTER for letter, before in _AFTER.items()}
-    | {ord(letter): same for letter, same in _SAME.items()}
 )
 _NUMBER = re.compile("[0-9]+")
 _ASCII = bytes(ord(_PLACES[ord(chr(code).lower())]) if code < 128 else 0 for code in range(256))
