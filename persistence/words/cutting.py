@@ -135,9 +135,9 @@ def document(*texts: str) -> str:
     for text in texts:
         if text:
             if text.isascii() and "'" not in text:
-                found = text.encode().translate(_PLAIN).decode().split()  # a third of the time of the expression
-                entries += [f"'{word[:LONGEST]}':{n}{weight}" for n, word in enumerate(found, place)]
-                place += len(found)
+                for plain in text.encode().translate(_PLAIN).decode().split():  # a third of the expression's time
+                    entries.append(f"'{plain[:LONGEST]}':{place}{weight}")  # a comprehension is a call
+                    place += 1
             else:
                 for word in cut(text, place):
                     place = word.place + 1
