@@ -103,6 +103,7 @@ class Application(Starlette):
         self, endpoint: GraphQLEndpoint, *, demo: bool, private: OwnNames | None, root_path: str = "", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
+        self.router.redirect_slashes = False  # to the host and scheme that arrive here, which a proxy may have changed
         self.endpoint, self.demo, self.private = endpoint, demo, private
         self.root_path = f"/{root_path.strip('/')}" if root_path.strip("/") else ""
         self._paths = {root + path for root in ("", self.root_path) for path in API_PATHS}
@@ -114,6 +115,8 @@ class Application(Starlette):
             await misdirected(problem, scope, receive, send)
         elif scope["type"] == "http" and scope["path"] in self._paths:
             await self.endpoint.http(scope, receive, send)
+        elif scope["type"] == "http" and self.root_path and scope["path"] == self.root_path:
+            await RedirectResponse(f"{self.root_path.rpartition('/')[2]}/graphql")(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 

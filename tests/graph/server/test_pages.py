@@ -64,6 +64,25 @@ class Elements(html.parser.HTMLParser):
         return [value for _, attrs in self.found for name in ("src", "href") if (value := attrs.get(name))]
 
 
+@pytest.mark.parametrize("path", ["/schema.graphql/", "/livez/", "/static", "/metrics/", "/tasks"])
+async def test_no_redirect_repeats_the_host_that_was_asked_for(path: str) -> None:
+    async with client(plain) as http:
+        response = await http.get(path, headers={"Host": "evil.example"})
+
+    assert response.status_code == 404
+    assert "Location" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["/tasks", "/tasks/", "/"])
+async def test_the_root_leads_to_the_page_wherever_a_proxy_has_put_it(path: str) -> None:
+    async with client(below) as http:
+        response = await http.get(path)
+
+    assert response.is_redirect
+    assert response.next_request is not None
+    assert response.next_request.url == f"http://127.0.0.1:8000{'/tasks' if path != '/' else ''}/graphql"
+
+
 async def test_the_page_forbids_everything_it_does_not_need() -> None:
     async with client(plain) as http:
         response = await http.get("/graphql")
