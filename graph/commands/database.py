@@ -7,13 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from background.housekeeping import cut_texts
 from graph.server.database import CommandFailed, database, run, url
 from persistence import migrations
 from persistence.connections.address import parse
 from persistence.embedded.server import EmbeddedPostgres
 from persistence.settings import load
-from persistence.writes.cutting import BY_AN_EARLIER_RULE
 
 
 def upgrade(options: argparse.Namespace) -> None:
@@ -47,6 +45,9 @@ def reset(options: argparse.Namespace) -> None:
 
 
 def recut(options: argparse.Namespace) -> None:
+    from background.housekeeping import cut_texts  # no other command here needs the loops
+    from persistence.writes.cutting import BY_AN_EARLIER_RULE
+
     with database(migrated=True) as settings:
         count = run(settings, partial(cut_texts, where=BY_AN_EARLIER_RULE))
     print(f"{count:,} rows cut again" if count else "all rows are cut by the rule of this release")

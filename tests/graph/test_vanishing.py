@@ -94,7 +94,7 @@ async def test_what_a_conflict_shows_is_gone_with_its_owner(
     task = await new_task(api, account)
     deletion.victim = account.id
     mutation = """mutation($input: UpdateTaskInput!) { updateTask(input: $input) { task { id }
-        errors { code ... on ConflictError { current { title owner { name } } currentVersion } } } }"""
+        errors { code ... on ConflictError { current { ... on Task { title owner { name } } } currentVersion } } } }"""
     answer = await api.run(mutation, admin, input={"id": task["id"], "ifVersion": 7})
 
     error = {"code": "STALE_VERSION", "current": None, "currentVersion": 1}

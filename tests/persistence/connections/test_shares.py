@@ -41,7 +41,7 @@ def of(account: Account, **more: Any) -> Query:
 
 async def test_everything_but_a_walk_takes_a_share(account: Account) -> None:
     walk, search = of(account), of(account, searching=True, values={"search": "x"})
-    other = of(account, order=(Order("title"),))
+    other = of(account, order=(Order("completed_at"),))
 
     def kinds(query: Query) -> list[bool]:
         statements = [
