@@ -11,9 +11,12 @@ from uuid import UUID
 
 import asyncpg
 
+from background.housekeeping import cut_texts
 from persistence import migrations
+from persistence.connections.engine import create_engine
 from persistence.embedded.server import EmbeddedPostgres
 from persistence.models.ids import new_id
+from persistence.settings import Settings
 from persistence.tokens import hashed
 
 SECRET = "tsk_for-the-benchmark-only-not-a-real-secret-0000"
@@ -114,6 +117,13 @@ def database() -> Iterator[Database]:
         made = Database(server)
         made.work(make_admin)
         yield made
+
+
+async def cut(url: str) -> None:
+    """Cut the texts of rows written in SQL, which the server would otherwise do while it is measured."""
+    engine = create_engine(Settings(database_url=url))
+    await cut_texts(engine)
+    await engine.dispose()
 
 
 async def make_admin(connection: Any) -> None:

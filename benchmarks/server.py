@@ -10,6 +10,7 @@ as the medians of each round's ratio.
 """
 
 import argparse
+import asyncio
 import contextlib
 import os
 import random
@@ -255,7 +256,9 @@ def main() -> None:
     options = parser.parse_args()
     names, chosen = options.workloads.split(","), options.servers.split(",")
     with database() as store, contextlib.ExitStack() as running:
-        store.execute(data.FILL, data.VACUUM, "CHECKPOINT")
+        store.execute(data.FILL)
+        asyncio.run(data.cut(store.url))
+        store.execute(data.VACUUM, "CHECKPOINT")
         servers = [running.enter_context(start(name, store.url)) for name, start in (SERVERS[key] for key in chosen)]
         print(report(run(servers, store, names, options.rounds, options.seconds), servers))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from benchmarks.data import make_admin
+from benchmarks.data import cut, make_admin
 from persistence import migrations
 
 TASK = "id, owner_id, title, description, status, priority, tags, due_at, completed_at, version, created_at, updated_at"
@@ -30,6 +30,7 @@ async def main() -> None:
     await make_admin(target)
     await source.close()
     await target.close()
+    await cut(os.environ["DATABASE_URL"])
 
 
 if __name__ == "__main__":
