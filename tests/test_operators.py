@@ -188,7 +188,7 @@ def test_a_revision_that_does_not_exist_is_told_in_one_line(command: Callable[..
     [
         ("user list >/dev/full", 1, "taskstore: No space left on device\n"),
         ("db sql >/dev/full", 1, "taskstore: No space left on device\n"),
-        ("db sql | head -1", 141, ""),
+        ("db sql | true", 141, ""),  # gone before the first line, however busy the machine is
         ("user set-password --email ada@example.org <&-", 1, "taskstore: no password was given\n"),
         ("user set-password --email ada@example.org </dev/zero", 1, None),
     ],

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -37,8 +37,8 @@ class Watched:
 
 @asynccontextmanager
 async def watched(settings: Settings) -> AsyncIterator[Watched]:
-    """The application with these settings, from its start to its end."""
-    app = create_app(settings)
+    """The application with these settings, from its start to its end, without the loops that look for work."""
+    app = create_app(replace(settings, background=False))
     assert isinstance(app, Application)
     assert isinstance(app.endpoint.host, TaskstoreHost)
     pool = app.endpoint.host.services.engine.sync_engine.pool
