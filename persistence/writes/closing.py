@@ -8,6 +8,7 @@ What is hidden follows from one table, which is nearly always empty, and from wh
 the condition, and all that the ORM selects fulfils it.
 """
 
+from secrets import token_hex
 from typing import Any
 from uuid import UUID
 
@@ -28,8 +29,9 @@ async def close(session: AsyncSession, user: User, actor_id: UUID | None) -> boo
     session.add(entry(user, actor_id, Action.PURGED, None))
     session.add(ClosedAccount(user_id=user.id, actor_id=actor_id))
     users = User.__table__
-    # Nothing that says who it was is left, and the address is free. Nobody has one at that host (RFC 2606, section 2).
-    nobody = {"email": f"{user.id}@closed.invalid", "name": "-", "time_zone": "UTC", "password_hash": "!"}
+    # Nothing that says who it was is left, and the address is free. Nobody can have the one that takes its place or
+    # know it beforehand: the account would stay as long as another had it.
+    nobody = {"email": f".{token_hex(16)}@closed.invalid", "name": "-", "time_zone": "UTC", "password_hash": "!"}
     await session.execute(update(users).where(users.c.id == user.id).values(**nobody, role=Role.MEMBER))  # type: ignore[arg-type]
     await session.flush()
     session.expunge(user)

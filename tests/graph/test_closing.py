@@ -115,6 +115,28 @@ async def test_the_address_of_a_closed_account_is_free_at_once(api: Api, gone: V
     assert new["user"]["id"] != str(gone.account.id)
 
 
+async def test_an_account_can_be_deleted_whatever_address_somebody_else_has(
+    api: Api, new_account: Any, admin: Account
+) -> None:
+    """The address that is free must become another one, which nobody can have taken beforehand."""
+    leaving = await new_account()
+    await done(api, "signUp", None, email=f"{leaving.id}@closed.invalid", name="Squatter", password=PASSWORD)
+    deleted = await write(api, "deleteUser", admin, id=str(leaving.id))
+
+    assert problems(deleted) == []
+    assert deleted["deletedUserId"] == str(leaving.id)
+
+
+async def test_the_address_that_a_closed_account_is_left_with_cannot_be_signed_up_with(
+    api: Api, engine: AsyncEngine, gone: Victim
+) -> None:
+    [row] = (await everything(engine, gone.account.id))["users"]
+    new = await write(api, "signUp", None, email=row["email"], name="Squatter", password=PASSWORD)
+
+    assert problems(new) == [("ValidationError", "INVALID_EMAIL", "email")]
+    assert str(gone.account.id) not in row["email"]
+
+
 async def test_nothing_is_made_for_a_closed_account(
     api: Api, engine: AsyncEngine, admin: Account, gone: Victim
 ) -> None:
