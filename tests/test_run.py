@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import http.client
 import importlib.machinery
 import importlib.util
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -684,6 +686,35 @@ def test_the_environment_is_made_anew_only_when_it_must(
     assert script.is_installed(dev=True)
     (tmp_path / "requirements.lock").write_text("a==2")
     assert not script.is_installed(dev=False)
+
+
+def test_pip_installs_a_lock_in_which_a_package_names_an_extra_of_another(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def wheel(name: str, version: int, metadata: str) -> str:
+        """Write an empty wheel: its line of a lock file."""
+        path, about = tmp_path / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(
+                f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{metadata}\n"
+            )
+            archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            archive.writestr(f"{about}/RECORD", "")
+        return f"{name}=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(wheel("base", 1, "Provides-Extra: more") + wheel("plugin", 1, "Requires-Dist: base[more]>=1"))
+    wheel("base", 2, "Provides-Extra: more")  # released since the lock was made
+    monkeypatch.setattr(script, "VENV", tmp_path / ".venv")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+
+    script.install_with_pip(str(lock))
+
+    assert {path.name for path in (tmp_path / ".venv").glob("lib/*/site-packages/*-1.dist-info")} == {
+        "base-1.dist-info",
+        "plugin-1.dist-info",
+    }
 
 
 def test_the_lock_files_name_no_registry() -> None:
