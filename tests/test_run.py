@@ -663,6 +663,26 @@ def test_all_tests_run_side_by_side_and_a_few_do_not(
     assert handed == [script.python_of(script.VENV), "-m", "pytest", *given]
 
 
+@pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize("command", ["test", "install"])
+def test_help_for_what_makes_the_environment_makes_none(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, option: str
+) -> None:
+    class Replaced(Exception):
+        pass
+
+    def replace_by(command: list[str]) -> None:
+        handed.extend(command)
+        raise Replaced
+
+    handed: list[str] = []
+    monkeypatch.setattr(script, "replace_by", replace_by)
+    monkeypatch.setattr(script, "STAMP", tmp_path / "missing")
+    with pytest.raises(Replaced):
+        script.main([command, option])
+    assert handed == [sys.executable, "-m", "graph", "help", command]
+
+
 def test_the_environment_is_made_anew_only_when_it_must(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

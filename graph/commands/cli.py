@@ -307,6 +307,7 @@ examples:
 
 TEST = """\
 The tests start a PostgreSQL of their own. Without arguments they run in several processes, each with one.
+What pytest takes: .venv/bin/python -m pytest --help
 
 examples:
   ./run test
