@@ -7,7 +7,10 @@ import ipaddress
 import re
 
 HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE)
-ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[^\s/:?#@\[\]]+)(:(?P<port>\d{1,5}))?")
+ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[^\s/:?#@\[\]]+)(:(?P<port>[0-9]{1,5}))?"
+)
+NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII | re.IGNORECASE)
 PATH = re.compile(r"(/(?!\.{1,2}(/|$))[\w.~!$&'()*+,;=:@-]+)+", re.ASCII)
 NUMERIC = re.compile(r"(.*\.)?(\d+|0x[0-9a-f]*)\.?", re.ASCII | re.IGNORECASE)
 """Names that the system and browsers read as an IPv4 address, `0` and `127.1` too (WHATWG URL, "ends in a number")."""
@@ -75,7 +78,7 @@ def origin(text: str) -> str:
         raise ValueError(
             f"origins such as https://app.example.org or *, without a path or a slash: {hint}, not {shown(text)}"
         )
-    scheme, name, port = match["scheme"], ascii_host(match["host"]), match["port"]
+    scheme, name, port = match["scheme"], host_of_origin(match["host"]), match["port"]
     if name is None or not 0 < int(port or 80) <= 65_535:
         raise ValueError(f"origins such as https://app.example.org or http://localhost:5173, not {shown(text)}")
     sent = f"{scheme}://{name}" if port in (None, DEFAULT_PORTS.get(scheme)) else f"{scheme}://{name}:{int(port)}"
@@ -85,16 +88,42 @@ def origin(text: str) -> str:
     return text
 
 
-def ascii_host(name: str) -> str | None:
-    """A host name as it is sent, `xn--...` for one with other letters; None where it can be none."""
-    if name.isascii():
-        return name
-    import idna  # seldom needed
+def host_of_origin(name: str) -> str | None:
+    """A host as browsers send it (WHATWG URL, "host serializing"): names with other letters as `xn--...`, addresses in
+    one form. None where it can be none, as with a `*` in place of a label: origins are compared as a whole."""
+    if name.startswith("["):
+        return ipv6_host(name[1:-1])
+    if not name.isascii():
+        import idna  # seldom needed
+
+        try:
+            name = idna.encode(name, uts46=True).decode()
+        except idna.IDNAError:
+            return None
+    if NUMERIC.fullmatch(name):
+        return ipv4_host(name)
+    return name if NAME.fullmatch(name) else None
+
+
+def ipv4_host(name: str) -> str | None:
+    """An IPv4 address with four decimal parts, of which there may be fewer, octal and hexadecimal ones."""
+    import socket  # seldom needed
 
     try:
-        return idna.encode(name, uts46=True).decode()
-    except idna.IDNAError:
+        return socket.inet_ntoa(socket.inet_aton(name.removesuffix(".")))
+    except OSError:
         return None
+
+
+def ipv6_host(text: str) -> str | None:
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError:
+        return None
+    if address.ipv4_mapped is not None:  # in hexadecimal, other than Python since 3.13
+        high, low = divmod(int(address.ipv4_mapped), 0x10000)
+        return f"[::ffff:{high:x}:{low:x}]"
+    return f"[{address.compressed}]"
 
 
 def url_path(text: str) -> str:
