@@ -135,13 +135,17 @@ def url_path(text: str) -> str:
 
 
 def networks(text: str) -> str:
-    """Addresses and networks, separated by commas."""
+    """Addresses and networks, separated by commas. One of IPv4 in IPv6 clothes becomes what it is, as addresses do."""
     entries = listed(text)
-    for entry in entries:
+    for position, entry in enumerate(entries):
         try:
-            ipaddress.ip_network(entry)
+            network = ipaddress.ip_network(entry)
         except ValueError:
             raise ValueError(f"addresses or networks such as 10.0.0.0/8, not {shown(entry)}") from None
+        if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
+            mapped = network.network_address.ipv4_mapped
+            if mapped is not None:
+                entries[position] = f"{mapped}/{network.prefixlen - 96}"
     return ",".join(entries)
 
 

@@ -68,6 +68,13 @@ def test_what_is_no_address_is_no_proxy(text: str) -> None:
         load({"TASKSTORE_TRUSTED_PROXIES": f"10.0.0.1,{text}"})
 
 
+@pytest.mark.parametrize("text", ["::ffff:10.0.0.1", "::ffff:a00:1", "::ffff:10.0.0.0/104", "fe80::1%eth0, 10.0.0.0/8"])
+def test_a_proxy_is_known_in_whatever_form_its_address_is_written(text: str) -> None:
+    proxies = Proxies.of(load({"TASKSTORE_TRUSTED_PROXIES": text}).trusted_proxies)
+
+    assert [peer in proxies for peer in ("10.0.0.1", "::ffff:10.0.0.1", "11.0.0.1")] == [True, True, False]
+
+
 def test_nobody_is_trusted_without_the_setting() -> None:
     assert not Proxies.of(" , ")
     assert "10.0.0.1" not in Proxies.of("")
