@@ -74,10 +74,11 @@ def preferred(header: bytes | None, page: bool = False) -> str | None:
 
 @lru_cache(256)
 def _preferred(header: bytes, page: bool) -> str | None:
-    if not header.strip():
-        return JSON  # an empty one asks for nothing in particular
+    items = _items(header.decode("latin-1"))
+    if not items:
+        return JSON  # an empty one asks for nothing in particular, with commas as well (RFC 9110, section 5.6.1.2)
     ranges: dict[str, tuple[float, int]] = {}
-    for position, item in enumerate(_items(header.decode("latin-1"))):
+    for position, item in enumerate(items):
         parsed = _media_type(item)
         if parsed is None:
             continue

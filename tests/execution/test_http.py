@@ -354,7 +354,7 @@ async def test_pages_of_allowed_origins_may_send_every_header_they_ask_for() -> 
     assert "access-control-allow-headers" not in foreign.headers
 
 
-@pytest.mark.parametrize("accept", ["", " "])
+@pytest.mark.parametrize("accept", ["", " ", ",", ", ,", "\t,"])
 async def test_an_empty_accept_is_as_none(accept: str) -> None:
     async with Application().client() as client:
         response = await client.post("/graphql", json={"query": "{ hello }"}, headers={"accept": accept})
