@@ -118,7 +118,9 @@ class HttpOptions:
     """Of which one client may have so many on which nobody is signed in. Then the oldest of them gives way."""
     max_sockets_per_viewer: int = 100
     silent_timeout: float = 30.0
-    """After so long without an operation, a WebSocket on which nobody is signed in is closed."""
+    """After so long without an operation, a WebSocket on which nobody is signed in is closed. As often it is asked who
+    is signed in on the others.
+    """
     max_message: int = 1_000_000
     send_timeout: float = 20.0
     """For a client to take a message; one that does not read is disconnected."""

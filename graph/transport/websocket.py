@@ -141,7 +141,7 @@ class Socket:
         self._sending = asyncio.Lock()
         self._closing: Closing | None = None
         self._disconnected = False
-        self._heard = self._asked = perf_counter()
+        self._heard = self._asked = self._confirmed = perf_counter()
         self._signed_in = False
         self._count = 0
         self._reader: asyncio.Task[Any] | None = None
@@ -217,12 +217,34 @@ class Socket:
             elif silence >= 2 * interval:
                 self.stop(INTERNAL_ERROR, "No answer to pings")
                 return
+            elif self._signed_in and now - self._confirmed >= patience:
+                if (refusal := await self._refusal()) is not None:
+                    if not self.silent:  # what may have ended the token itself has an answer to send
+                        await asyncio.sleep(self.options.timeout)
+                    self.stop(FORBIDDEN, refusal)
+                    return
+                self._confirmed = perf_counter()
+                continue
             elif silence >= interval:
                 await self._send({"type": "ping"})
                 wait = interval
             else:
                 wait = interval - silence
-            await asyncio.sleep(wait if self._signed_in else min(wait, patience))
+            await asyncio.sleep(min(wait, patience))
+
+    async def _refusal(self) -> str | None:
+        """Why who signed in once is refused now: a place is a viewer's for as long as the token is good.
+
+        An application that cannot tell refuses nobody.
+        """
+        try:
+            async with asyncio.timeout(self.options.timeout), self.service.context(self.connection.scope, self.params):
+                return None
+        except RequestError as error:
+            return None if code_of(error) == "UNAVAILABLE" else error.message
+        except Exception as error:
+            self.service.failure(error)
+            return None
 
     async def _send(self, message: dict[str, Any] | bytes) -> None:
         """Send one message. It waits until the client has room for it, so that nothing piles up here."""

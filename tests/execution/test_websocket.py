@@ -467,6 +467,32 @@ async def test_a_socket_without_a_viewer_on_which_nothing_is_asked_is_closed() -
             assert await socket.receive() == {"type": "pong"}
 
 
+@pytest.mark.parametrize("query", [None, "subscription { count(pause: 30) }"])
+async def test_a_socket_whose_viewer_is_refused_by_now_is_closed(query: str | None) -> None:
+    application = Application(silent_timeout=0.2, timeout=0.2, max_sockets_per_viewer=1)
+    async with opened(application) as new:
+        ada = await new("here", "ada")
+        if query is not None:
+            await ada.subscribe("1", query)
+            await until(lambda: application.state.open > 0)
+        application.refuse = RequestError("The token is revoked.", "UNAUTHENTICATED")
+        assert await ada.closed() == (4403, "The token is revoked.")
+        application.refuse = None
+        await new("here", "ada")
+
+
+async def test_a_socket_stays_while_nobody_can_tell_who_its_viewer_is() -> None:
+    application = Application(silent_timeout=0.1)
+    async with opened(application) as new:
+        ada = await new("here", "ada")
+        application.refuse = RequestError("The database cannot be reached.", "UNAVAILABLE")
+        await asyncio.sleep(0.3)
+        application.refuse, before = None, application.state.contexts
+        await until(lambda: application.state.contexts > before)
+        await ada.send(type="ping")
+        assert await ada.receive() == {"type": "pong"}
+
+
 async def test_events_pay_from_the_budget() -> None:
     application = Application(budget=MemoryBudget(capacity=3, refill=0.001))
     async with ready(application) as client:
