@@ -42,8 +42,8 @@ EMBEDDED_CONNECTIONS = int(SERVER_OPTIONS["max_connections"]) - 20
 """For the server; the rest is for commands beside it, `psql`, and what PostgreSQL keeps for itself."""
 
 
-class Stopped(BaseException):
-    """SIGTERM before the server runs."""
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or Ctrl-C before the server runs. asyncio lets no other kind out of its callbacks, but SystemExit."""
 
 
 def serve(settings: Settings, *, demo: bool | None, browser: bool, reload: bool, migrate: bool) -> int:
