@@ -214,9 +214,11 @@ def dotenv(file: Path) -> dict[str, str]:
 
     values: dict[str, str] = {}
     for line in parse_stream(io.StringIO(text)):
-        if line.error:
-            raise SettingsError(f"{file.name}, line {line.original.line}: expected NAME=value")
-        if line.key is None or line.value is None:
+        if line.error or (line.key is not None and line.value is None):
+            original = line.original.string  # with the empty lines before
+            number = line.original.line + original[: -len(original.lstrip())].count("\n")
+            raise SettingsError(f"{file.name}, line {number}: expected NAME=value")
+        if line.key is None or line.value is None:  # a comment
             continue
         literal = line.original.string.partition("=")[2].lstrip().startswith("'")
         around = {**values, **os.environ}
@@ -240,7 +242,7 @@ def parse(text: str, field: "dataclasses.Field[Any]") -> Any:
     try:
         value = kinds[kind](text)
     except ValueError:
-        expected = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path"}[kind]
+        expected = {bool: "true or false", int: "a whole number", float: "a number", Path: PATH}[kind]
         raise ValueError(f"{expected}, not {forms.shown(text)}") from None
     choices, form = field.metadata["choices"], field.metadata["form"]
     if choices and value not in choices:
@@ -268,7 +270,12 @@ def parse_bool(text: str) -> bool:
     raise ValueError(text)
 
 
+PATH = "a path, which may begin with ~ or, in .env, with ${HOME}"
+
+
 def parse_path(text: str) -> Path:
+    if text.startswith("$"):  # nobody has replaced it: a directory of this name would be made
+        raise ValueError(text)
     try:
         return Path(text).expanduser()
     except RuntimeError:  # there is no such user

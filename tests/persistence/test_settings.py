@@ -116,6 +116,7 @@ def test_the_database_url_is_not_in_the_settings_repr() -> None:
         ("TASKSTORE_ROOT_PATH", "/tasks?x", "a path such as /tasks"),
         ("TASKSTORE_ROOT_PATH", "https://example.org/tasks", "a path such as /tasks"),
         ("TASKSTORE_DATA_DIR", "~nobody-of-this-name/data", "a path"),
+        ("TASKSTORE_DATA_DIR", "$HOME/tasks", "with ${HOME}, not '$HOME/tasks'"),
         ("TASKSTORE_DATA_DIR", "two\nlines", "one line"),
         ("TASKSTORE_DATA_DIR", "a\x1b[31mred", "one line"),
         ("TASKSTORE_DATA_DIR", "no-utf-8\udce4", "one line"),
@@ -258,6 +259,7 @@ def test_a_dotenv_file_means_what_a_shell_would_read(
         ("TASKSTORE_PORT=1\n".encode("utf-16"), "UTF-8"),
         ("# Größe\n".encode("latin-1"), "UTF-8"),
         (b"TASKSTORE_PORT=1\nwhat is this\nand='this\n", "line 2"),
+        (b"# of a comment and a name\n\nDATABASE_URL\n", "line 3: expected NAME=value"),
     ],
 )
 def test_a_dotenv_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, expected: str) -> None:
