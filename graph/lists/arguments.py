@@ -4,7 +4,7 @@ import binascii
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any
@@ -119,8 +119,7 @@ class Part:
 
     def below(self, owner: UUID) -> "Part":
         """The same part of the list of one owner."""
-        values = {**self.query.values, "owner": owner}
-        part = Part(replace(self.query, limited=True, values=values), self.scope, self)
+        part = Part(self.query.below(owner), self.scope, self)
         part.window = self.window
         return part
 

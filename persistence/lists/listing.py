@@ -4,6 +4,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, DateTime, Enum, Integer, String, case, literal_column
 from sqlalchemy.orm import InstrumentedAttribute
@@ -80,6 +81,11 @@ class Query:
     def without_values(self) -> "Query":
         """The same list, for what must not keep the values of a request."""
         return Query(self.listing, self.shape, self.order, self.searching, self.trash, self.limited)
+
+    def below(self, parent: UUID) -> "Query":
+        """The list of one parent's rows. The planner can be told who that is."""
+        values = {**self.values, "owner": parent}
+        return Query(self.listing, self.shape, self.order, self.searching, self.trash, True, values)
 
     @property
     def is_ranked(self) -> bool:

@@ -6,7 +6,7 @@ what was inserted or deleted elsewhere neither repeats nor hides a row. The id i
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
@@ -74,7 +74,7 @@ async def pages(
 ) -> dict[UUID, Page]:
     """The same page below each of many parents, in one statement."""
     if len(parents) == 1 and not query.limited:
-        alone = _of(query, parents[0])
+        alone = query.below(parents[0])
         return {parents[0]: await page(session, alone, window, columns, keys=keys, more=more)}
     limit = rows_read(window.limit + more)
     statement = _page_statement(query, columns, keys, limit, *_window_shape(window), True)
@@ -98,7 +98,7 @@ async def count(session: Session, query: Query) -> int:
 async def counts(session: Session, query: Query, parents: Sequence[UUID]) -> dict[UUID, int]:
     """How many rows the list has below each of many parents, in one statement."""
     if len(parents) == 1 and not query.limited:
-        return {parents[0]: await count(session, _of(query, parents[0]))}
+        return {parents[0]: await count(session, query.below(parents[0]))}
     rows = await session.fetch(_count_statement(query, True), {**query.values, "parents": parents})
     return {row.parent_id: row.count for row in rows}
 
@@ -112,15 +112,10 @@ async def exists_behind(session: Session, query: Query, window: Window) -> bool:
 async def exist_behind(session: Session, query: Query, window: Window, parents: Sequence[UUID]) -> dict[UUID, bool]:
     """The same below each of many parents, in one statement."""
     if len(parents) == 1 and not query.limited:
-        return {parents[0]: await exists_behind(session, _of(query, parents[0]), window)}
+        return {parents[0]: await exists_behind(session, query.below(parents[0]), window)}
     statement = _behind_statement(query, *_window_shape(window), True)
     rows = await session.fetch(statement, {**_behind_values(query, window), "parents": parents})
     return {row.parent_id: row.found for row in rows}
-
-
-def _of(query: Query, parent: UUID) -> Query:
-    """The list of one parent. The planner can be told who that is."""
-    return replace(query, limited=True, values={**query.values, "owner": parent})
 
 
 def _behind_values(query: Query, window: Window) -> dict[str, Any]:
