@@ -58,7 +58,7 @@ async def page(
 ) -> Page:
     """One page. `columns` are the attributes its rows have; with `keys`, `key0`, `key1`, ... as well (for cursors)."""
     statement = _page_statement(query, columns, keys, rows_read(window.limit + more), *_window_shape(window), False)
-    rows = await session.fetch(statement, {**query.values, **_cursor_values(window)})
+    rows = await session.fetch(statement, _values(query, window))
     return _cut(rows, window)
 
 
@@ -78,7 +78,7 @@ async def pages(
         return {parents[0]: await page(session, alone, window, columns, keys=keys, more=more)}
     limit = rows_read(window.limit + more)
     statement = _page_statement(query, columns, keys, limit, *_window_shape(window), True)
-    rows = await session.fetch(statement, {**query.values, **_cursor_values(window), "parents": parents})
+    rows = await session.fetch(statement, {**_values(query, window), "parents": parents})
     found: dict[int, list[Any]] = {}
     start = 0
     for place, number in Counter(map(itemgetter(0), rows)).items():  # three times as fast as itertools.groupby
@@ -105,7 +105,7 @@ async def counts(session: Session, query: Query, parents: Sequence[UUID]) -> dic
 
 async def exists_behind(session: Session, query: Query, window: Window) -> bool:
     """Whether the list has rows on the other side of the window's cursor, the cursor's own row included."""
-    [row] = await session.fetch(_behind_statement(query, *_window_shape(window), False), _behind_values(query, window))
+    [row] = await session.fetch(_behind_statement(query, *_window_shape(window), False), _values(query, window))
     return bool(row.found)
 
 
@@ -114,12 +114,8 @@ async def exist_behind(session: Session, query: Query, window: Window, parents: 
     if len(parents) == 1 and not query.limited:
         return {parents[0]: await exists_behind(session, query.below(parents[0]), window)}
     statement = _behind_statement(query, *_window_shape(window), True)
-    rows = await session.fetch(statement, {**_behind_values(query, window), "parents": parents})
+    rows = await session.fetch(statement, {**_values(query, window), "parents": parents})
     return {row.parent_id: row.found for row in rows}
-
-
-def _behind_values(query: Query, window: Window) -> dict[str, Any]:
-    return {**query.values, **_cursor_values(window)}
 
 
 def _cut(rows: list[Any], window: Window) -> Page:
@@ -137,8 +133,9 @@ def _window_shape(window: Window) -> tuple[bool, tuple[bool, ...] | None]:
     return window.backward, nulls
 
 
-def _cursor_values(window: Window) -> dict[str, Any]:
-    return {f"c{n}": value for n, value in enumerate(window.cursor or ()) if value is not None}
+def _values(query: Query, window: Window) -> dict[str, Any]:
+    cursor = {f"c{n}": value for n, value in enumerate(window.cursor or ()) if value is not None}
+    return {**query.values, **cursor}
 
 
 # -- SQL ----------------------------------------------------------------------------------------------
