@@ -19,7 +19,7 @@ from graph.lists import filters
 from graph.request.refusals import bad_argument
 from graph.types.enums import described
 from persistence.lists import pages
-from persistence.lists.filters import EMPTY
+from persistence.lists.filters import EMPTY, named_values
 from persistence.lists.listing import Listing, Order, Query, Trash, Window
 from persistence.rules.validation import storable
 from persistence.words.searching import tsquery
@@ -155,7 +155,7 @@ def part_of(listing: Listing, arguments: Arguments) -> Part:
 def query_of(listing: Listing, arguments: Arguments) -> Query:
     """The list that the arguments describe."""
     shape, values = filters.parse(arguments.filter) if arguments.filter else (EMPTY, [])
-    bound = {f"f{n}": value for n, value in enumerate(values)}
+    bound = named_values(values)
     search = (arguments.search or "").strip()
     if len(search) > MAX_SEARCH or not storable(search):
         raise bad_argument("search", f"at most {MAX_SEARCH} characters that can be stored are allowed.")

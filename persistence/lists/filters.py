@@ -89,7 +89,7 @@ def size(shape: Shape) -> int:
     return 1 + sum(size(part) for part in shape if isinstance(part, tuple)) if shape else 0
 
 
-def arguments(values: list[Any]) -> dict[str, Any]:
+def named_values(values: list[Any]) -> dict[str, Any]:
     """The values of a filter by the names `predicate` gives them."""
     return {f"f{n}": value for n, value in enumerate(values)}
 

@@ -174,7 +174,10 @@ FILTERS = nested(comparisons(KINDS) | related)
 async def passing(session: Session, rows: list[Task], shape: Shape, given_values: list[Any]) -> set[UUID]:
     shape = ("and", ("compare", "id", "in"), shape)
     query = Query(
-        tasks.LISTING, shape, trash=Trash.INCLUDE, values=filters.arguments([[row.id for row in rows], *given_values])
+        tasks.LISTING,
+        shape,
+        trash=Trash.INCLUDE,
+        values=filters.named_values([[row.id for row in rows], *given_values]),
     )
     page = await pages.page(session, query, Window(100), frozenset({"id"}), keys=False)
     return {row.id for row in page.rows}
