@@ -17,16 +17,13 @@ from typing import Any
 
 from graphql import (
     FieldNode,
-    FragmentSpreadNode,
     GraphQLError,
     GraphQLField,
     GraphQLNamedType,
     GraphQLResolveInfo,
-    InlineFragmentNode,
     SelectionSetNode,
     get_argument_values,
     get_named_type,
-    is_composite_type,
     located_error,
 )
 from graphql.execution.values import VariableValues
@@ -35,8 +32,8 @@ from graph.execution.compiling.arguments import Template, variables_of
 from graph.execution.compiling.facts import Facts
 from graph.execution.compiling.resolvers import Direct, template
 from graph.execution.errors import RequestError
-from graph.execution.preparing.cost import ALWAYS, Condition, condition_of
 from graph.execution.preparing.documents import Operation
+from graph.execution.preparing.selections import ALWAYS, Condition, condition_of, definition_of, unfolded
 from graph.execution.values import UNSEEN
 
 Check = Callable[..., Any]
@@ -162,7 +159,7 @@ class Checks:
                 if under is None:
                     continue
                 if isinstance(node, FieldNode):
-                    definition = self.schema.get_field(parent, node.name.value) if is_composite_type(parent) else None
+                    definition = definition_of(self.schema, parent, node.name.value)
                     if definition is None:
                         continue
                     here = (*path, node.alias.value if node.alias else node.name.value)
@@ -173,13 +170,6 @@ class Checks:
                         ).conditions.add(under)
                     if node.selection_set:
                         pending.append((get_named_type(definition.type), node.selection_set, under, here))
-                elif isinstance(node, InlineFragmentNode):
-                    pending.append((self._narrowed(parent, node), node.selection_set, under, path))
-                elif isinstance(node, FragmentSpreadNode):
-                    fragment = operation.fragments[node.name.value]
-                    pending.append((self._narrowed(parent, fragment), fragment.selection_set, under, path))
+                else:
+                    pending.append((*unfolded(self.schema, operation, parent, node), under, path))
         return found
-
-    def _narrowed(self, parent: GraphQLNamedType, node: Any) -> GraphQLNamedType:
-        condition = node.type_condition
-        return (self.schema.get_type(condition.name.value) or parent) if condition else parent

@@ -14,14 +14,12 @@ from typing import Any
 from graphql import (
     DirectiveNode,
     FieldNode,
-    FragmentSpreadNode,
     GraphQLArgument,
     GraphQLInputField,
     GraphQLInputObjectType,
     GraphQLList,
     GraphQLNamedType,
     GraphQLSchema,
-    InlineFragmentNode,
     ListValueNode,
     ObjectValueNode,
     SelectionSetNode,
@@ -29,13 +27,13 @@ from graphql import (
     VariableNode,
     get_named_type,
     get_nullable_type,
-    is_composite_type,
     is_input_object_type,
     type_from_ast,
 )
 
 from graph.execution.errors import RequestError, limit_exceeded
 from graph.execution.preparing.documents import Operation
+from graph.execution.preparing.selections import definition_of, unfolded
 
 ITEMS = "graph.execution.items"
 """In `extensions` of a graphql-core argument or input field, or in `metadata` of Strawberry's."""
@@ -212,21 +210,14 @@ class _Reader:
                     if (known := self.schema.get_directive(directive.name.value)) is not None:
                         self._arguments(directive, known.args)
                 if isinstance(node, FieldNode):
-                    definition = self.schema.get_field(parent, node.name.value) if is_composite_type(parent) else None
+                    definition = definition_of(self.schema, parent, node.name.value)
                     if definition is None:
                         continue
                     self._arguments(node, definition.args)
                     if node.selection_set:
                         pending.append((get_named_type(definition.type), node.selection_set))
-                elif isinstance(node, InlineFragmentNode):
-                    pending.append((self._narrowed(parent, node), node.selection_set))
-                elif isinstance(node, FragmentSpreadNode):
-                    fragment = self.operation.fragments[node.name.value]
-                    pending.append((self._narrowed(parent, fragment), fragment.selection_set))
-
-    def _narrowed(self, parent: GraphQLNamedType, node: Any) -> GraphQLNamedType:
-        condition = node.type_condition
-        return (self.schema.get_type(condition.name.value) or parent) if condition else parent
+                else:
+                    pending.append(unfolded(self.schema, self.operation, parent, node))
 
     def _arguments(self, node: FieldNode | DirectiveNode, definitions: Mapping[str, GraphQLArgument]) -> None:
         if not node.arguments:

@@ -18,13 +18,11 @@ from typing import Any
 from graphql import (
     BooleanValueNode,
     FieldNode,
-    FragmentSpreadNode,
     GraphQLField,
     GraphQLInterfaceType,
     GraphQLNamedType,
     GraphQLObjectType,
     GraphQLSchema,
-    InlineFragmentNode,
     IntValueNode,
     ListValueNode,
     SelectionSetNode,
@@ -39,14 +37,11 @@ from graphql import (
 from graph.execution.errors import RequestError
 from graph.execution.preparing.documents import Operation
 from graph.execution.preparing.introspection import WEIGHT, is_meta, objects
+from graph.execution.preparing.selections import ALWAYS, Condition, condition_of, definition_of, unfolded
 
 COST_LIMIT_EXCEEDED = "COST_LIMIT_EXCEEDED"
 PAGE_ARGUMENTS = ("first", "last")
 LIST_ARGUMENT = "ids"
-
-# What must hold for a field to be included: variables and the values they need to have, all of them.
-Condition = frozenset[tuple[str, bool]]
-ALWAYS: Condition = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,16 +260,13 @@ class _Planner:
             if under is None:
                 continue
             if isinstance(node, FieldNode):
-                definition = self._definition(parent, node.name.value)
+                definition = definition_of(self.schema, parent, node.name.value)
                 if definition is not None:
                     name = node.alias.value if node.alias else node.name.value
                     group = groups.setdefault((name, id(definition)), _Group(definition))
                     group.fields.append((node, under))
-            elif isinstance(node, InlineFragmentNode):
-                self._collect(self._narrowed(parent, node), node.selection_set, under, groups)
-            elif isinstance(node, FragmentSpreadNode):
-                fragment = self.operation.fragments[node.name.value]
-                self._collect(self._narrowed(parent, fragment), fragment.selection_set, under, groups)
+            else:
+                self._collect(*unfolded(self.schema, self.operation, parent, node), under, groups)
 
     def _node(self, name: str, group: _Group, page: int | Size | None) -> Node | None:
         definition = group.definition
@@ -334,28 +326,6 @@ class _Planner:
             elif (number := _number(_literal(value))) is not None:
                 size.constants.append(number)
         return size if size.arguments else size({})
-
-    def _definition(self, parent: GraphQLNamedType, name: str) -> GraphQLField | None:
-        return self.schema.get_field(parent, name) if is_composite_type(parent) else None
-
-    def _narrowed(self, parent: GraphQLNamedType, node: Any) -> GraphQLNamedType:
-        condition = node.type_condition
-        return (self.schema.get_type(condition.name.value) or parent) if condition else parent
-
-
-def condition_of(node: Any, condition: Condition) -> Condition | None:
-    """What must hold for a node below others to be included, or None when it never is."""
-    for directive in node.directives or ():
-        name = directive.name.value
-        if name not in ("skip", "include") or not directive.arguments:
-            continue
-        wanted, value = name == "include", directive.arguments[0].value
-        if isinstance(value, BooleanValueNode):
-            if value.value is not wanted:
-                return None
-        elif isinstance(value, VariableNode):
-            condition |= {(value.name.value, wanted)}
-    return condition
 
 
 def _literal(value: ValueNode) -> Any:
