@@ -335,12 +335,17 @@ def fields_of(input: Any) -> dict[str, Any]:
 def authorization(scope: Scope | None, params: Mapping[str, Any] | None) -> bytes:
     """The value of the Authorization header, or of the same name among a WebSocket's connection parameters.
 
-    Some clients put all that would be headers below `headers` there.
+    Some clients put all that would be headers below `headers` there. An empty one says nothing of the other.
     """
+    said = False
     for given in (params, params.get("headers")) if params else ():
         for name, value in given.items() if isinstance(given, Mapping) else ():
             if name.lower() == "authorization" and isinstance(value, str):
-                return value.encode("latin-1", "replace")  # a token has none of what is replaced
+                if value.strip():
+                    return value.encode("latin-1", "replace")  # a token has none of what is replaced
+                said = True
+    if said:
+        return b""
     headers = scope["headers"] if scope else ()
     for raw_name, raw_value in headers:  # Starlette's own mapping takes five times as long
         if raw_name == b"authorization":

@@ -83,6 +83,12 @@ async def test_the_token_may_be_among_headers_of_the_payload(settings: Settings,
     assert message["payload"]["data"] == {"viewer": {"id": str(account.id)}}
 
 
+async def test_an_empty_token_hides_none_among_the_headers(settings: Settings, account: Account) -> None:
+    message = await first_answer(settings, authorization="", headers=account.authorization)
+
+    assert message["payload"]["data"] == {"viewer": {"id": str(account.id)}}
+
+
 @pytest.mark.parametrize("headers", [None, [], "x", 1, {"Authorization": None}, {"x": {"Authorization": "Bearer x"}}])
 async def test_what_is_no_token_among_headers_is_none(settings: Settings, headers: Any) -> None:
     message = await first_answer(settings, headers=headers)
