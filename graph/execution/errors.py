@@ -7,6 +7,7 @@ Everything else a resolver raises is shown to the application's `classify`; what
 reported under an id and masked. A refused argument is the client's mistake, wherever graphql-core notices it.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -22,6 +23,9 @@ INTERNAL_SERVER_ERROR = "INTERNAL_SERVER_ERROR"
 UNKNOWN_OUTCOME = "UNKNOWN_OUTCOME"
 UNDONE = frozenset({"UNAVAILABLE", "STORAGE_FULL", "CONTENTION"})
 """Codes that say of a mutation that it had no effect."""
+
+PYTHON = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|\b(?:None|True|False)\b""")
+IN_JSON = {"None": "null", "True": "true", "False": "false"}
 
 Classify = Callable[[BaseException], GraphQLError | None]
 Report = Callable[[GraphQLError, BaseException], str]
@@ -48,8 +52,14 @@ class RequestError(GraphQLError):
         self.code, self.status, self.headers = code, status, dict(headers or {})
 
 
+def in_json(message: str) -> str:
+    """What graphql-core says of a value, with the words of JSON; what is quoted stays as it is."""
+    return PYTHON.sub(lambda match: IN_JSON.get(match[0], match[0]), message)
+
+
 def coded(error: GraphQLError, code: str) -> GraphQLError:
     """The error with `extensions.code`; it keeps a code of its own."""
+    error.message = in_json(error.message)
     error.extensions = {"code": code, **(error.extensions or {})}
     return error.with_traceback(None)  # a kept traceback would keep the frames of the request alive
 
@@ -108,7 +118,7 @@ def presentable(error: GraphQLError, classify: Classify, report: Report) -> Grap
     if known is not None:
         message, extensions = known.message, dict(known.extensions or {})
     elif is_bad_input(cause):
-        message, extensions = error.message, {"code": BAD_USER_INPUT}
+        message, extensions = in_json(error.message), {"code": BAD_USER_INPUT}
     else:
         message, extensions = "Internal server error", {"code": INTERNAL_SERVER_ERROR, "id": report(error, cause)}
     # What is known stays the cause: the HTTP answer takes its status and headers from there.

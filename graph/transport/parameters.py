@@ -107,6 +107,8 @@ def load_json(text: bytes, what: str) -> Any:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         problem = error.msg if text else "it is empty"
+        if "UTF-8:" in problem:  # orjson speaks of a `str`
+            problem = "it is not UTF-8"
         raise bad_request(f"{what} is not valid JSON: {problem}") from None
     # What is written back the same, but for white space, had nothing to hide: a member that was dropped or a digit
     # that was lost would be missing. This is most requests, and takes 1 us where the search takes 12.

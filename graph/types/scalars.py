@@ -5,6 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import strawberry
+from graphql.pyutils import inspect
+
+from graph.execution.errors import in_json
 
 # RFC 3339, section 5.6: unlike ISO 8601 it leaves no choice of form, and the offset is part of it.
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:[0-5]\d)", re.ASCII)
@@ -17,14 +20,19 @@ def parse_datetime(value: Any) -> datetime:
     """A moment in UTC. Raises `ValueError` that says what is missing."""
     if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
         hint = "an RFC 3339 date and time with an offset, such as 2026-12-01T09:00:00Z"
-        raise ValueError(f"DateTime cannot represent {value!r}; expected {hint}")
+        raise ValueError(f"DateTime cannot represent {shown(value)}; expected {hint}")
     try:
         moment = datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError(f"DateTime cannot represent {value!r}; there is no such moment") from None
+        raise ValueError(f"DateTime cannot represent {shown(value)}; there is no such moment") from None
     if not FIRST < moment < LAST:
-        raise ValueError(f"DateTime cannot represent {value!r}; the first and the last moment stand for infinity")
+        raise ValueError(f"DateTime cannot represent {shown(value)}; the first and the last moment stand for infinity")
     return moment
+
+
+def shown(value: Any) -> str:
+    """A value that was refused, as its sender wrote it; not all of a long one."""
+    return in_json(inspect(value))
 
 
 def serialize_datetime(value: datetime) -> str:

@@ -128,3 +128,29 @@ async def test_a_cursor_leads_on_in_the_same_list_below_the_viewer_and_at_the_ro
 
     assert [node["id"] for node in below["viewer"]["tasks"]["nodes"]] == ids[:1]
     assert [node["id"] for node in at_root["tasks"]["nodes"]] == ids[1:]
+
+
+@pytest.mark.parametrize(
+    ("query", "variables", "said"),
+    [
+        ("{ viewer { tasks(trash: null) { totalCount } } }", {}, "not to be null."),
+        ("query($id: ID!) { task(id: $id) { id } }", {"id": None}, "not to be null."),
+        ("query($id: ID!) { task(id: $id) { id } }", {"id": True}, "represent value: true"),
+        ("query($f: TaskFilter) { tasks(filter: $f) { totalCount } }", {"f": {"x": False}}, "found: {'x': false}."),
+        ("query($f: TaskFilter) { tasks(filter: $f) { totalCount } }", {"f": [None]}, "found: [null]."),
+        ("query($f: TaskFilter) { tasks(filter: $f) { totalCount } }", {"f": "it's None"}, 'found: "it\'s None".'),
+        (
+            "query($f: TaskFilter) { tasks(filter: $f) { totalCount } }",
+            {"f": {"dueAt": {"eq": True}}},
+            "represent true;",
+        ),
+    ],
+)
+async def test_what_is_wrong_with_a_value_is_said_in_json_and_not_in_python(
+    settings: Settings, account: Account, query: str, variables: dict[str, Any], said: str
+) -> None:
+    async with watched(settings) as server:
+        answer = await server.post(query, account.authorization, **variables)
+
+    [error] = answer.json()["errors"]
+    assert said in error["message"]

@@ -1,6 +1,7 @@
 """DateTime: an offset on the way in, UTC with Z on the way out."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -119,3 +120,11 @@ async def test_a_moment_without_an_offset_is_refused_in_variables_and_literals(a
     document = api.engine.documents.get('{ tasks(filter: {dueAt: {lt: "2026-12-01"}}) { totalCount } }')
     assert [(error.extensions or {})["code"] for error in document.errors] == ["GRAPHQL_VALIDATION_FAILED"]
     assert "with an offset" in document.errors[0].message
+
+
+@pytest.mark.parametrize("value", ["x" * 100_000, "2" * 100_000, ["x" * 1_000] * 100])
+def test_a_long_value_is_not_repeated_whole(value: Any) -> None:
+    with pytest.raises(ValueError, match="DateTime cannot represent") as caught:
+        parse_datetime(value)
+
+    assert len(str(caught.value)) < 500
