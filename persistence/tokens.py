@@ -148,10 +148,9 @@ _VIEWER: Statement[Any] = Statement(
 )
 
 
-async def authenticate(session: Session, secret: str) -> tuple[Viewer, datetime | None] | None:
-    """The viewer a secret stands for and when that ends, or None where it stands for nobody (any more)."""
-    viewer = viewer_of(await session.fetch(_VIEWER, {"secret_hash": hashed(secret)}))
-    return None if viewer is None else (viewer, viewer.expires_at)
+async def authenticate(session: Session, secret: str) -> Viewer | None:
+    """The viewer a secret stands for, or None where it stands for nobody (any more)."""
+    return viewer_of(await session.fetch(_VIEWER, {"secret_hash": hashed(secret)}))
 
 
 async def used(session: Session, ids: Collection[UUID]) -> None:

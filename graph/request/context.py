@@ -68,17 +68,16 @@ class Services:
             gone = Gone()
             self.asking.add(gone)
             try:
-                found = await tokens.authenticate(session, secret)
+                viewer = await tokens.authenticate(session, secret)
             finally:
                 self.asking.remove(gone)
-            if found is None:
+            if viewer is None:
                 return None
-            viewer, expires_at = found
             if viewer.id not in gone.ids and viewer.token_id not in gone.ids:
                 break  # otherwise this may be what the store said before
         seconds = self.settings.token_cache_seconds
-        if expires_at is not None:
-            seconds = min(seconds, (expires_at - datetime.now(UTC)).total_seconds())
+        if viewer.expires_at is not None:
+            seconds = min(seconds, (viewer.expires_at - datetime.now(UTC)).total_seconds())
         if len(self.viewers) >= CHECKED_TOKENS:
             self.viewers.clear()
         self.viewers[key] = viewer, time.monotonic() + seconds

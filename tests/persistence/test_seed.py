@@ -110,12 +110,11 @@ async def test_each_start_has_a_token_that_works(seeded: Session, own_database: 
 
     assert {account.role for account in data.accounts} == set(Role)
     for account in data.accounts:
-        found = await tokens.authenticate(seeded, account.token)
-        assert found is not None
-        viewer, expires_at = found
+        viewer = await tokens.authenticate(seeded, account.token)
+        assert viewer is not None
         assert access.administers(viewer) is (account.role is Role.ADMIN)
         assert viewer.scopes >= {Scope.READ, Scope.WRITE}
-        assert expires_at is not None
+        assert viewer.expires_at is not None
 
 
 async def test_the_tokens_of_the_last_starts_stay_good(seeded: Session, own_database: AsyncEngine) -> None:

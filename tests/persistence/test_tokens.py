@@ -44,11 +44,10 @@ async def test_a_secret_stands_for_its_user_with_the_tokens_scopes(
 ) -> None:
     token, secret = await create(write, account, scopes=[Scope.WRITE, Scope.READ, Scope.READ])
 
-    found = await tokens.authenticate(session, secret)
+    viewer = await tokens.authenticate(session, secret)
 
-    assert found is not None
-    viewer, expires_at = found
-    assert (viewer.id, viewer.role, viewer.token_id, expires_at) == (account.id, Role.MEMBER, token.id, None)
+    assert viewer is not None
+    assert (viewer.id, viewer.role, viewer.token_id, viewer.expires_at) == (account.id, Role.MEMBER, token.id, None)
     assert viewer.scopes == {Scope.READ, Scope.WRITE}
     assert token.scopes == ["read", "write"]
     assert (viewer.may_read, viewer.may_write, access.administers(viewer)) == (True, True, False)
@@ -63,7 +62,7 @@ async def test_an_expired_token_stands_for_nobody(write: Write, raw: Raw, sessio
     token, secret = await create(write, account, expires_at=datetime.now(UTC) + timedelta(hours=1))
     found = await tokens.authenticate(session, secret)
     assert found is not None
-    assert found[1] == token.expires_at
+    assert found.expires_at == token.expires_at
 
     await raw(
         "UPDATE tokens SET created_at = now() - interval '2 hours', expires_at = now() WHERE id = :id", id=token.id
@@ -103,7 +102,7 @@ async def test_the_scope_admin_makes_nobody_an_admin_without_the_role(
         _, secret = await create(write, somebody, scopes=[Scope.READ, Scope.ADMIN])
         found = await tokens.authenticate(session, secret)
         assert found is not None
-        assert access.administers(found[0]) is is_admin
+        assert access.administers(found) is is_admin
 
 
 async def test_an_admin_without_the_scope_is_like_everybody(
@@ -113,7 +112,7 @@ async def test_an_admin_without_the_scope_is_like_everybody(
     found = await tokens.authenticate(session, secret)
     assert found is not None
 
-    assert access.listed(found[0], access.Reach.ALL) == admin.id, "what is the own"
+    assert access.listed(found, access.Reach.ALL) == admin.id, "what is the own"
 
 
 async def test_a_token_of_somebody_else_is_not_found_except_by_an_admin(
