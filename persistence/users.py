@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, func, literal_column, select
 from sqlalchemy.types import Text
 
 from persistence import access
@@ -25,8 +25,12 @@ LISTING = Listing(User, filterable(User), sorts_by_column(User))
 LAST_ADMIN = 7_236_475_002
 """The advisory lock of who takes an admin away."""
 
+_ASKED = select(literal_column("1").label("one")).subquery("asked")
+# One row whether there is an account or not: how many an operation reads is shown in development.
 _CREDENTIALS: Statement[Any] = Statement(
-    select(User.id, User.password_hash, User.role).where(User.email == bindparam("email", type_=Text))
+    select(User.id, User.password_hash, User.role).select_from(
+        _ASKED.outerjoin(User, User.email == bindparam("email", type_=Text))
+    )
 )
 _PASSWORD: Statement[Any] = Statement(
     select(User.password_hash).where(User.id == bindparam("id", type_=User.id.type), access.is_open(User))
@@ -35,16 +39,17 @@ _PASSWORD: Statement[Any] = Statement(
 
 async def credentials(session: Session, email: str) -> Any | None:
     """`id`, `password_hash` and `role` of the account of a folded address, or None."""
-    rows = await session.fetch(_CREDENTIALS, {"email": email})
-    return rows[0] if rows else None
+    [row] = await session.fetch(_CREDENTIALS, {"email": email})
+    return None if row.id is None else row
 
 
 async def found_by(session: Session, typed: str) -> Any | None:
-    """The same of the account that somebody means who types an address in any way (`addresses.spellings`)."""
-    for email in filter(storable, spellings(typed)):
-        if (account := await credentials(session, email)) is not None:
-            return account
-    return None
+    """The same of the account that somebody means who types an address in any way (`addresses.spellings`).
+
+    All are looked for whether one is found or not: how long that takes tells nothing.
+    """
+    found = [await credentials(session, email) for email in filter(storable, spellings(typed))]
+    return next((account for account in found if account is not None), None)
 
 
 async def password_hash(session: Session, id: UUID) -> str | None:

@@ -172,11 +172,12 @@ async def services(settings: Settings, engine: AsyncEngine) -> Services:
 
 @dataclass
 class Answer:
-    """What an operation came to, and how many statements it took."""
+    """What an operation came to, how many statements it took, and how many rows these read."""
 
     data: Any
     errors: list[GraphQLError]
     statements: int
+    rows: int
     result: Result
 
 
@@ -200,7 +201,8 @@ class Api:
         finally:
             await context.session.close()
         decoded = json.loads(body)
-        return Answer(decoded.get("data"), result.errors, context.session.statements, result)
+        session = context.session
+        return Answer(decoded.get("data"), result.errors, session.statements, session.rows, result)
 
     async def __call__(self, query: str, account: Account | None = None, **variables: Any) -> Any:
         """The data of an operation that must succeed."""

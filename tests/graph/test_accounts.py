@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -200,6 +201,22 @@ async def test_a_wrong_password_and_an_unknown_address_get_the_same_answer(
     assert wrong.data["signIn"]["secret"] is None
     assert wrong.statements == unknown.statements
     assert work == [False, True]
+
+
+@pytest.mark.parametrize("typed", [str, str.upper, lambda email: "\uff41" + email[1:]], ids=["stored", "upper", "wide"])
+async def test_what_a_wrong_password_takes_does_not_tell_whether_there_is_an_account(
+    api: Api, typed: Callable[[str], str]
+) -> None:
+    """`extensions: {explainStatements: true}` shows it to everybody in development, which is the default."""
+    known, unknown = f"a{address()}", f"a{address()}"
+    await done(api, "signUp", None, email=known, name="Ada", password=PASSWORD)
+    answers = [
+        await api.run(DOCUMENTS["signIn"], input={"email": typed(email), "password": "wrong password"})
+        for email in (known, unknown)
+    ]
+
+    assert problems(answers[0].data["signIn"]) == [("ValidationError", "WRONG_CREDENTIALS", "")]
+    assert (answers[0].statements, answers[0].rows) == (answers[1].statements, answers[1].rows)
 
 
 @pytest.mark.parametrize("email", ["", "nobody", "a\x00b@example.org", "\ud800@example.org", "x" * 10_000])
