@@ -12,6 +12,9 @@ from graph.execution.errors import in_json
 # RFC 3339, section 5.6: unlike ISO 8601 it leaves no choice of form, and the offset is part of it.
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:[0-5]\d)", re.ASCII)
 
+SHOWN = 100
+"""Characters of a wrong value that are repeated."""
+
 # The driver takes these two for PostgreSQL's infinities, and gives those back without a zone.
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
@@ -32,7 +35,8 @@ def parse_datetime(value: Any) -> datetime:
 
 def shown(value: Any) -> str:
     """A value that was refused, as its sender wrote it; not all of a long one."""
-    return in_json(inspect(value))
+    text = in_json(inspect(value))
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def serialize_datetime(value: datetime) -> str:
