@@ -207,6 +207,8 @@ def dotenv(file: Path) -> dict[str, str]:
         raise SettingsError(f"{file.name} is not in UTF-8: save it as UTF-8") from None
     except OSError as error:
         raise SettingsError(f"{file.name} cannot be read: {error.strerror}") from None
+    if "\0" in text:  # UTF-16 or UTF-32 without a mark at its start, of which no line would be a setting
+        raise SettingsError(f"{file.name} is not in UTF-8: save it as UTF-8")
     import io
 
     from dotenv.parser import parse_stream

@@ -257,6 +257,10 @@ def test_a_dotenv_file_means_what_a_shell_would_read(
     ("content", "expected"),
     [
         ("TASKSTORE_PORT=1\n".encode("utf-16"), "UTF-8"),
+        ("TASKSTORE_PORT=1\n".encode("utf-16-le"), "UTF-8"),
+        ("TASKSTORE_PORT=1\n".encode("utf-16-be"), "UTF-8"),
+        ("TASKSTORE_PORT=1\n".encode("utf-32"), "UTF-8"),
+        ("TASKSTORE_PORT=1\n".encode("utf-32-be"), "UTF-8"),
         ("# Größe\n".encode("latin-1"), "UTF-8"),
         (b"TASKSTORE_PORT=1\nwhat is this\nand='this\n", "line 2"),
         (b"# of a comment and a name\n\nDATABASE_URL\n", "line 3: expected NAME=value"),
