@@ -26,13 +26,11 @@ from sqlalchemy import (
 )
 
 from persistence.lists.conditions import beyond, conditions_of, ordering_of, sort_of, sorts_of
-from persistence.lists.listing import Listing, Order, Query, Sort, Window, rank
+from persistence.lists.listing import Query, Window
 from persistence.lists.plans import among, candidates, each_time, is_one_walk
 from persistence.lists.statements import built_once, rows_read
 from persistence.rows.reading import Dear, Statement, selection, unseen
 from persistence.session import Session
-
-__all__ = ["Listing", "Order", "Page", "Query", "Sort", "Window", "rank"]
 
 
 @dataclass(slots=True)

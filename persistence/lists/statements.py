@@ -25,7 +25,7 @@ Build = TypeVar("Build", bound=Callable[..., Any])
 def built_once(build: Build) -> Build:
     """The function, called once for each shape of a query and its other arguments, of which the last used are kept.
 
-    Its first argument is the query (`persistence.lists.pages.Query`), which it gets without values.
+    Its first argument is the query (`persistence.lists.listing.Query`), which it gets without values.
     """
     kept: OrderedDict[Any, Any] = OrderedDict()
 

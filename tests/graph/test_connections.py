@@ -257,7 +257,7 @@ async def test_a_forged_cursor_is_an_error_of_its_sender(
 async def test_garbage_is_no_cursor(text: str) -> None:
     from graph.execution.errors import RequestError
     from graph.lists.arguments import decode_cursor
-    from persistence.lists.pages import Query
+    from persistence.lists.listing import Query
     from persistence.tasks import LISTING
 
     with pytest.raises(RequestError) as refusal:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from persistence import migrations, online, tasks, users
 from persistence.connections.engine import DatabaseUnreachable, create_engine
 from persistence.lists import pages
-from persistence.lists.pages import Query, Window
+from persistence.lists.listing import Query, Window
 from persistence.migrations import MigrationError
 from persistence.models import Base, Role, Scope
 from persistence.session import Session

@@ -15,7 +15,7 @@ from persistence.connections.engine import create_engine
 from persistence.connections.readers import readers_of
 from persistence.connections.shares import Shares
 from persistence.lists import pages
-from persistence.lists.pages import Order, Query, Window
+from persistence.lists.listing import Order, Query, Window
 from persistence.rows.reading import Dear
 from persistence.session import Session
 from persistence.settings import Settings

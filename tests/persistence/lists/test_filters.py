@@ -17,8 +17,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from persistence import tasks, users
 from persistence.lists import filters, pages
 from persistence.lists.filters import Shape
-from persistence.lists.listing import Trash
-from persistence.lists.pages import Query, Window
+from persistence.lists.listing import Query, Trash, Window
 from persistence.models import Role, Task, TaskPriority, TaskStatus, User
 from persistence.rows.reading import Statement
 from persistence.session import Session

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from persistence import tasks, tokens, users
 from persistence.lists import pages, statements
 from persistence.lists.filters import Shape
-from persistence.lists.listing import Trash
-from persistence.lists.pages import Order, Page, Query, Window
+from persistence.lists.listing import Order, Query, Trash, Window
+from persistence.lists.pages import Page
 from persistence.lists.statements import LARGE, SIZES, rows_read
 from persistence.models import Task, TaskPriority, TaskStatus
 from persistence.session import Session

@@ -16,7 +16,7 @@ from background.housekeeping import cut_texts, housekeeping
 from persistence import migrations, seed, tasks, users
 from persistence.connections.engine import create_engine
 from persistence.lists import pages
-from persistence.lists.pages import Order, Query, Window
+from persistence.lists.listing import Order, Query, Window
 from persistence.models import Role, Scope, Task, User
 from persistence.models.derived import derive
 from persistence.models.ids import new_id
