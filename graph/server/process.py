@@ -1,6 +1,7 @@
 """`./run serve`: the database, the tables, the demo data and then the web server, in one process or with workers."""
 # ruff: noqa: T201  # says what happens to the person at the terminal
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -42,8 +43,8 @@ EMBEDDED_CONNECTIONS = int(SERVER_OPTIONS["max_connections"]) - 20
 """For the server; the rest is for commands beside it, `psql`, and what PostgreSQL keeps for itself."""
 
 
-class Stopped(KeyboardInterrupt):
-    """SIGTERM or Ctrl-C before the server runs. asyncio lets no other kind out of its callbacks, but SystemExit."""
+class Stopped(BaseException):
+    """SIGTERM or Ctrl-C before the server runs."""
 
 
 def serve(settings: Settings, *, demo: bool | None, browser: bool, reload: bool, migrate: bool) -> int:
@@ -154,16 +155,29 @@ async def refuse_known_passwords(engine: "AsyncEngine") -> None:
 
 @contextlib.contextmanager
 def terminated_cleanly() -> Iterator[None]:
-    """SIGTERM and Ctrl-C unwind what has been started; while uvicorn runs it has handlers of its own."""
+    """SIGTERM and Ctrl-C unwind what has been started; while uvicorn runs it has handlers of its own.
+
+    A running loop is cancelled: what is raised in one of its callbacks would stay there, or leave a connection in the
+    middle of an answer for whoever closes it.
+    """
+    stopped = False
 
     def stop(number: int, frame: object) -> None:
-        raise Stopped
+        nonlocal stopped
+        stopped = True
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise Stopped from None
+        for task in asyncio.all_tasks(loop):
+            loop.call_soon_threadsafe(task.cancel)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
-    except Stopped:
-        pass
+    except (Stopped, asyncio.CancelledError, Exception):
+        if not stopped:  # else it follows from that: a rollback, say, on a connection in the middle of a statement
+            raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
