@@ -230,7 +230,7 @@ class Socket:
                 wait = interval
             else:
                 wait = interval - silence
-            await asyncio.sleep(min(wait, patience))
+            await asyncio.sleep(min(wait, self._confirmed + patience - now if self._signed_in else patience))
 
     async def _refusal(self) -> str | None:
         """Why who signed in once is refused now: a place is a viewer's for as long as the token is good.

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -479,6 +480,19 @@ async def test_a_socket_whose_viewer_is_refused_by_now_is_closed(query: str | No
         assert await ada.closed() == (4403, "The token is revoked.")
         application.refuse = None
         await new("here", "ada")
+
+
+async def test_a_viewer_is_asked_for_again_in_time_whatever_the_pings() -> None:
+    application = Application(silent_timeout=1.1, ping_interval=1.0)
+    async with opened(application) as new:
+        ada = await new("here", "ada")
+        before = application.state.contexts
+        await until(lambda: application.state.contexts > before)
+        await ada.send(type="ping")
+        application.refuse, began = RequestError("The token is revoked.", "UNAUTHENTICATED"), perf_counter()
+        assert (await ada.closed())[0] == 4403
+
+    assert perf_counter() - began < 1.7
 
 
 async def test_a_socket_stays_while_nobody_can_tell_who_its_viewer_is() -> None:
